@@ -1,0 +1,12 @@
+"""Exact MJX ports of gymnasium's and dm_control's MuJoCo tasks, and the originals to compare with.
+
+env = envs.make("dmc/cartpole_swingup")
+states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))
+states = jax.jit(jax.vmap(env.step))(states, actions)  # actions: (64, env.spec.action_size)
+"""
+
+from envs.base import Env, State, TaskSpec
+from envs.real import RealEnv, make_real
+from envs.registry import UnknownTaskError, make, tasks
+
+__all__ = ["Env", "RealEnv", "State", "TaskSpec", "UnknownTaskError", "make", "make_real", "tasks"]

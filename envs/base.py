@@ -1,0 +1,106 @@
+"""The environment protocol: what a task is, what one simulation is, how it starts and moves on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import mujoco
+import numpy as np
+from flax import struct
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskSpec:
+    """The static facts of a task.
+
+    Attributes:
+        name: registry name, such as "dmc/cartpole_swingup".
+        obs_size: length of the observation vector.
+        action_size: length of the action vector.
+        action_low: (action_size,) float32, native units of the original simulator.
+        action_high: (action_size,) float32, native units of the original simulator.
+        episode_steps: control steps after which the original truncates the episode.
+        control_dt: simulated seconds per control step.
+    """
+
+    name: str
+    obs_size: int
+    action_size: int
+    action_low: np.ndarray
+    action_high: np.ndarray
+    episode_steps: int
+    control_dt: float
+
+
+class PhysicsState(struct.PyTreeNode):
+    """All that the next physics step depends on.
+
+    Everything else in `mjx.Data` is recomputed by the step, so carrying it would only make the
+    scan carry, the auto-reset select and the checkpoint larger.
+
+    Attributes:
+        qpos: (nq,) float32, generalised positions.
+        qvel: (nv,) float32, generalised velocities.
+        qacc_warmstart: (nv,) float32, where the constraint solver starts.
+    """
+
+    qpos: jax.Array
+    qvel: jax.Array
+    qacc_warmstart: jax.Array
+
+
+class State(struct.PyTreeNode):
+    """One simulation between two control steps; every leaf is strongly typed.
+
+    Attributes:
+        physics: the simulator's state.
+        obs: (obs_size,) float32.
+        reward: () float32, of the step that led here; 0 after a reset.
+        terminated: () bool, the task ended here (never a time limit); False after a reset.
+    """
+
+    physics: PhysicsState
+    obs: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+
+
+class Env(Protocol):
+    """One task as two pure functions of one unbatched simulation; `jax.vmap` makes a batch.
+
+    Time limits, auto-reset and action rescaling are left to wrappers. `step` may read any field
+    of the state it is given, `obs` included, so wrappers hand back states as they got them.
+    """
+
+    spec: TaskSpec
+
+    def reset(self, key: jax.Array) -> State:
+        """Draws a start from the original's initial distribution."""
+        ...
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Applies an action, (action_size,) in native units, for one control step.
+
+        Out-of-range actions get what the original gives them: MuJoCo clamps the control of a
+        limited actuator, while control costs see the action as it was sent.
+        """
+        ...
+
+
+def spec_from_model(
+    name: str, model: mujoco.MjModel, *, obs_size: int, episode_steps: int, substeps: int
+) -> TaskSpec:
+    """Fills a `TaskSpec`, with action bounds and control time step read from the model."""
+    limited = model.actuator_ctrllimited.astype(bool)
+    low, high = model.actuator_ctrlrange.astype(np.float32).T
+    return TaskSpec(
+        name=name,
+        obs_size=obs_size,
+        action_size=model.nu,
+        action_low=np.where(limited, low, np.float32(-np.inf)),
+        action_high=np.where(limited, high, np.float32(np.inf)),
+        episode_steps=episode_steps,
+        control_dt=float(model.opt.timestep * substeps),
+    )

@@ -1,0 +1,95 @@
+"""cartpole: balance a pole on a cart, or swing it up first; shaped or sparse reward."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import PhysicsState, State, spec_from_model
+from envs.dmc.rewards import tolerance
+from envs.models import dmc_model
+from envs.physics import Physics
+
+_CART_BOUNDS = (-0.25, 0.25)  # m, where the sparse reward is paid
+_UPRIGHT_BOUNDS = (0.995, 1.0)  # cosine of the pole's angle, likewise
+
+
+class Cartpole:
+    """The single-pole tasks of dm_control's `suite/cartpole.py`.
+
+    Observation: cart position (m), cosine and sine of the pole's angle (0 is upright), velocities
+    (m/s, rad/s). Never terminates. The shaped reward sees the action as it was sent, before
+    MuJoCo clamps it.
+    """
+
+    def __init__(
+        self,
+        *,
+        swing_up: bool,
+        sparse: bool,
+        iterations: int | None = 8,
+        ls_iterations: int | None = 12,
+    ) -> None:
+        """Args.
+
+        swing_up: start hanging down instead of near upright.
+        sparse: pay 1 near the goal and 0 elsewhere.
+        iterations, ls_iterations: solver limits of `Physics`.
+        """
+        self._swing_up = swing_up
+        self._sparse = sparse
+        model = dmc_model("cartpole.xml")
+        self.physics = Physics(
+            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
+        )
+        task = ("swingup" if swing_up else "balance") + ("_sparse" if sparse else "")
+        self.spec = spec_from_model(
+            f"dmc/cartpole_{task}", model, obs_size=5, episode_steps=1000, substeps=1
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        qpos_key, qvel_key = jax.random.split(key)
+        if self._swing_up:
+            hanging = jnp.asarray([0.0, jnp.pi], jnp.float32)
+            qpos = hanging + 0.01 * jax.random.normal(qpos_key, (2,), jnp.float32)
+        else:
+            reach = jnp.asarray([0.1, 0.034], jnp.float32)
+            qpos = reach * jax.random.uniform(qpos_key, (2,), jnp.float32, -1.0, 1.0)
+        qvel = 0.01 * jax.random.normal(qvel_key, (2,), jnp.float32)
+        physics = self.physics.init(qpos, qvel)
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=jnp.zeros((), jnp.float32),
+            terminated=jnp.zeros((), bool),
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        physics, _ = self.physics.step(state.physics, action, lambda data: None)
+        reward = _sparse_reward(physics) if self._sparse else _shaped_reward(physics, action)
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=reward,
+            terminated=jnp.zeros((), bool),
+        )
+
+
+def _observe(physics: PhysicsState) -> jax.Array:
+    cart, angle = physics.qpos
+    return jnp.concatenate([jnp.stack([cart, jnp.cos(angle), jnp.sin(angle)]), physics.qvel])
+
+
+def _sparse_reward(physics: PhysicsState) -> jax.Array:
+    cart, angle = physics.qpos
+    return tolerance(cart, _CART_BOUNDS) * tolerance(jnp.cos(angle), _UPRIGHT_BOUNDS)
+
+
+def _shaped_reward(physics: PhysicsState, action: jax.Array) -> jax.Array:
+    cart, angle = physics.qpos
+    upright = (1 + jnp.cos(angle)) / 2
+    centered = (1 + tolerance(cart, margin=2)) / 2
+    effort = tolerance(action[0], margin=1, value_at_margin=0, sigmoid="quadratic")
+    small_control = (4 + effort) / 5
+    small_velocity = (1 + tolerance(physics.qvel[1], margin=5)) / 2
+    return upright * small_control * small_velocity * centered

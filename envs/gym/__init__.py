@@ -1,0 +1,1 @@
+"""Ports of gymnasium's MuJoCo tasks (https://gymnasium.farama.org/environments/mujoco)."""

@@ -1,0 +1,65 @@
+"""HalfCheetah-v4 and -v5: run forward in a plane."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import PhysicsState, State, spec_from_model
+from envs.models import gym_model
+from envs.physics import Physics, center, uncenter
+
+_ROOT_X = 0
+_CONTROL_COST = 0.1
+_RESET_NOISE = 0.1
+
+
+class HalfCheetah:
+    """The task of gymnasium's `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are alike.
+
+    Observation: qpos without the horizontal position, then qvel. Reward: mean forward speed
+    (m/s) over the step, minus 0.1 times the squared action. Never terminates. Start: uniform
+    noise of +-0.1 on qpos, normal noise of scale 0.1 on qvel.
+    """
+
+    def __init__(
+        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
+    ) -> None:
+        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+        model = gym_model("half_cheetah.xml")
+        self.physics = Physics(
+            model, substeps=5, iterations=iterations, ls_iterations=ls_iterations
+        )
+        self.spec = spec_from_model(
+            f"gym/HalfCheetah-v{version}", model, obs_size=17, episode_steps=1000, substeps=5
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        model = self.physics.model
+        qpos_key, qvel_key = jax.random.split(key)
+        noise = jax.random.uniform(qpos_key, (model.nq,), jnp.float32, -_RESET_NOISE, _RESET_NOISE)
+        qvel = _RESET_NOISE * jax.random.normal(qvel_key, (model.nv,), jnp.float32)
+        physics = self.physics.init(jnp.asarray(model.qpos0, jnp.float32) + noise, qvel)
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=jnp.zeros((), jnp.float32),
+            terminated=jnp.zeros((), bool),
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        start, x = center(state.physics, _ROOT_X)
+        end, _ = self.physics.step(start, action, lambda data: None)
+        speed = end.qpos[_ROOT_X] / self.physics.control_dt
+        reward = speed - _CONTROL_COST * jnp.square(action).sum()
+        physics = uncenter(end, _ROOT_X, x)
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=reward.astype(jnp.float32),
+            terminated=jnp.zeros((), bool),
+        )
+
+
+def _observe(physics: PhysicsState) -> jax.Array:
+    return jnp.concatenate([physics.qpos[1:], physics.qvel])

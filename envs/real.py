@@ -1,0 +1,182 @@
+"""The original simulators (C MuJoCo) of gymnasium and dm_control behind one small interface."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+
+from envs.models import without_deprecation_notices
+from envs.registry import UnknownTaskError
+
+
+class RealEnv(Protocol):
+    """One original environment; observations are flat float32, actions are in native units.
+
+    Attributes:
+        model: the original's MuJoCo model.
+        qpos: (nq,) float64, a copy of the current positions.
+        qvel: (nv,) float64, a copy of the current velocities.
+    """
+
+    @property
+    def model(self) -> mujoco.MjModel: ...
+
+    @property
+    def qpos(self) -> np.ndarray: ...
+
+    @property
+    def qvel(self) -> np.ndarray: ...
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Starts an episode, from the original's stream of random numbers if seed is None."""
+        ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        """Returns (obs, reward, terminated, truncated).
+
+        Raises:
+            RuntimeError: if the episode is over, or has not begun.
+        """
+        ...
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        """Puts the physics into a state as a reset would, and returns the observation.
+
+        Begins an episode if none is under way; otherwise its clock runs on.
+        """
+        ...
+
+
+def make_real(name: str) -> RealEnv:
+    """Builds the original of a task, whether or not a port of it exists here.
+
+    Args:
+        name: "gym/<gymnasium id>" or "dmc/<domain>_<task>".
+
+    Raises:
+        UnknownTaskError: if neither package has the task.
+    """
+    family, _, task = name.partition("/")
+    if family == "gym":
+        return _GymEnv(name, task)
+    if family == "dmc":
+        return _DmControlEnv(name, task)
+    raise UnknownTaskError(name, _gym_names() + _dmc_names())
+
+
+class _GymEnv:
+    def __init__(self, name: str, gym_id: str) -> None:
+        import gymnasium
+
+        try:
+            with warnings.catch_warnings(), without_deprecation_notices():
+                # v4 tasks are asked for by name, so the hint that v5 exists is noise.
+                warnings.simplefilter("ignore")
+                self._env = gymnasium.make(gym_id, disable_env_checker=True)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise UnknownTaskError(name, _gym_names()) from error
+        self._running = False
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        return self._env.unwrapped.model
+
+    @property
+    def qpos(self) -> np.ndarray:
+        return self._env.unwrapped.data.qpos.copy()
+
+    @property
+    def qvel(self) -> np.ndarray:
+        return self._env.unwrapped.data.qvel.copy()
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        self._running = True
+        return np.asarray(self._env.reset(seed=seed)[0], np.float32)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        if not self._running:
+            raise RuntimeError("No episode is under way: call reset first.")
+        obs, reward, terminated, truncated, _ = self._env.step(np.asarray(action, np.float32))
+        self._running = not (terminated or truncated)
+        return np.asarray(obs, np.float32), float(reward), bool(terminated), bool(truncated)
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        if not self._running:
+            self.reset()
+        env = self._env.unwrapped
+        mujoco.mj_resetData(env.model, env.data)
+        env.set_state(np.asarray(qpos, np.float64), np.asarray(qvel, np.float64))
+        return np.asarray(env._get_obs(), np.float32)
+
+
+class _DmControlEnv:
+    def __init__(self, name: str, task: str) -> None:
+        from dm_control import suite
+
+        known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+        if task not in known:
+            raise UnknownTaskError(name, _dmc_names())
+        with without_deprecation_notices():
+            self._env: Any = suite.load(*known[task])
+        self._running = False
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        return self._env.physics.model.ptr
+
+    @property
+    def qpos(self) -> np.ndarray:
+        return np.array(self._env.physics.data.qpos)
+
+    @property
+    def qvel(self) -> np.ndarray:
+        return np.array(self._env.physics.data.qvel)
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        if seed is not None:
+            self._env.task.random.seed(seed)
+        self._running = True
+        return _flatten(self._env.reset().observation)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        # dm_control would silently begin the next episode and drop the action.
+        if not self._running:
+            raise RuntimeError("No episode is under way: call reset first.")
+        result = self._env.step(np.asarray(action))
+        self._running = not result.last()
+        terminated = result.last() and result.discount == 0
+        truncated = result.last() and not terminated
+        return _flatten(result.observation), float(result.reward), terminated, truncated
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        if not self._running:
+            self.reset()
+        physics = self._env.physics
+        with physics.reset_context():
+            physics.data.qpos[:] = qpos
+            physics.data.qvel[:] = qvel
+        return _flatten(self._env.task.get_observation(physics))
+
+
+def _flatten(observation: dict[str, Any]) -> np.ndarray:
+    parts = [np.ravel(value) for value in observation.values()]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _gym_names() -> list[str]:
+    import gymnasium
+
+    return [
+        f"gym/{gym_id}"
+        for gym_id, entry in gymnasium.registry.items()
+        if "mujoco" in str(entry.entry_point)
+    ]
+
+
+def _dmc_names() -> list[str]:
+    from dm_control import suite
+
+    return [f"dmc/{domain}_{task}" for domain, task in suite.ALL_TASKS]

@@ -1,0 +1,137 @@
+"""`fpmd train|eval|suite|tasks`: arguments in, one call out, no logic.
+
+Exit codes: 0 done, 2 a user's mistake (one sentence says what to change), 128 + n stopped by
+signal n with everything saved.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from fpmd_mjx.config import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    # Nothing is compiled and nothing heavy is imported before the configuration is valid.
+    try:
+        return args.run(args)
+    except ConfigError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("fpmd: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fpmd", description="Train one-step flow policies.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train, or continue, one run")
+    train.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="task=dmc/cheetah_run actor=fpmd_m preset=cpu seeds=4 any.field=value",
+    )
+    train.set_defaults(run=_train)
+
+    score = commands.add_parser("eval", help="score a run's checkpoint")
+    score.add_argument("folder", type=Path, metavar="RUN", help="a folder under runs/")
+    score.add_argument(
+        "--mode", default="one_step", help="one_step | one_step_sampled | best_of_n | steps=K"
+    )
+    score.add_argument("--simulator", default="mjx", choices=("mjx", "mujoco"))
+    score.add_argument("--episodes", type=int, default=10, help="per seed")
+    score.add_argument("--seed", type=int, default=0, help="of the episodes")
+    score.add_argument("--epoch", type=int, help="of the checkpoint; default: the latest")
+    score.set_defaults(run=_eval)
+
+    suite = commands.add_parser("suite", help="run configs/suite/NAME.yaml: task x actor x seeds")
+    suite.add_argument("name")
+    suite.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+    suite.set_defaults(run=_suite)
+
+    tasks = commands.add_parser("tasks", help="list the tasks")
+    tasks.set_defaults(run=_tasks)
+    return parser
+
+
+def _train(args: argparse.Namespace) -> int:
+    from fpmd_mjx.config import load
+
+    config = load(args.overrides)
+    _quiet()
+    from fpmd_mjx.checkpoint import CheckpointError
+    from fpmd_mjx.train import Interrupted, train
+
+    try:
+        train(config)
+    except CheckpointError as error:
+        return _fail(str(error))
+    except Interrupted as stop:
+        print(f"fpmd: {stop}", file=sys.stderr)
+        return 128 + stop.signum
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    if args.episodes < 1:
+        raise ConfigError(f"--episodes={args.episodes} is not possible: give at least 1.")
+    _quiet()
+    from fpmd_mjx.checkpoint import CheckpointError
+    from fpmd_mjx.score import score
+
+    try:
+        print(score(args.folder, args.mode, args.simulator, args.episodes, args.seed, args.epoch))
+    except CheckpointError as error:
+        return _fail(str(error))
+    return 0
+
+
+def _suite(args: argparse.Namespace) -> int:
+    from fpmd_mjx.suite import load_suite
+
+    suite = load_suite(args.name, args.overrides)
+    _quiet()
+    from fpmd_mjx.suite import run_suite
+    from fpmd_mjx.train import Interrupted
+
+    try:
+        run_suite(suite)
+    except Interrupted as stop:
+        print(f"fpmd: {stop}", file=sys.stderr)
+        return 128 + stop.signum
+    return 0
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from fpmd_mjx.config import choices
+
+    _quiet()
+    import envs
+
+    print(f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}")
+    for name in choices("task"):
+        spec = envs.make(name).spec
+        print(
+            f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
+            f"{1000 * spec.control_dt:5.0f} ms"
+        )
+    return 0
+
+
+def _quiet() -> None:
+    """MJX announces on stdout that the optional Warp backend is missing."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _fail(message: str) -> int:
+    print(f"fpmd: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,366 @@
+"""The schema of `configs/`: typed, validated once, stored in every run folder and checkpoint.
+
+`load(overrides)` composes the YAML groups task, actor and preset with Hydra and returns a `Config`
+or raises `ConfigError` with one sentence that names the key, the value and the remedy. A preset
+may refine itself for one actor or task in the groups preset_actor and preset_task, so that no
+setting is ever chosen by an `if`.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run; the message names key, value and remedy."""
+
+
+@dataclass
+class TaskConfig:
+    """The environment. Solver limits of null keep the limits that the task is tested with."""
+
+    name: str = MISSING
+    action_repeat: int = 1
+    iterations: int | None = None
+    ls_iterations: int | None = None
+    reset_pool: int = 64  # reset states in stock, per seed
+    reset_refresh: int = 16  # of them drawn anew each epoch
+
+
+@dataclass
+class ActorConfig:
+    """The policy class and its network."""
+
+    name: str = MISSING  # fpmd_r | fpmd_m
+    hidden: list[int] = field(default_factory=lambda: [256, 256, 256])
+    activation: str = "mish"
+    layer_norm: bool = False
+    flow_steps: int = 1  # network calls for a sample in training
+    prior_std: float = 0.5  # scale of the noise that samples start from; training noise is N(0, I)
+    equal_time_share: float = 0.0  # FPMD-M: share of the training pairs with r = t
+
+
+@dataclass
+class ImprovementConfig:
+    """The mirror-descent step: candidates and importance weights."""
+
+    candidates: int = 32  # best-of-N for acting, TD target and regression
+    weights: str = "normalized"  # normalized | scaled | submission
+    temperature: float = 3.0  # T of `normalized` and `scaled`
+    stats_rate: float = 0.001  # of the running mean and std of Q
+
+
+@dataclass
+class NoiseConfig:
+    """Exploration noise of std scale * alpha; alpha is annealed by Adam on log alpha."""
+
+    scale: float = 0.1
+    init_alpha: float = 5.0
+    lr: float = 7e-3
+    interval: int = 250  # updates between two Adam steps
+    target_entropy: float = -1.5  # per action dimension
+
+
+@dataclass
+class CriticConfig:
+    """Twin critics: scalar with squared error, or HL-Gauss categorical over [v_min, v_max]."""
+
+    kind: str = "scalar"  # scalar | hl_gauss
+    hidden: list[int] = field(default_factory=lambda: [256, 256, 256])
+    activation: str = "mish"
+    layer_norm: bool = False
+    lr: float = 3e-4
+    tau: float = 0.005
+    bins: int = 101
+    v_min: float = 0.0
+    v_max: float = 100.0
+    sigma_bins: float = 0.75  # std of the HL-Gauss target in bin widths
+
+
+@dataclass
+class ActorOptimConfig:
+    """Policy rate: lr for decay_begin policy updates, then linear to final_lr at decay_end."""
+
+    lr: float = 3e-4
+    final_lr: float = 3e-5
+    decay_begin: int = 25_000
+    decay_end: int = 75_000
+
+
+@dataclass
+class LearnConfig:
+    gamma: float = 0.99
+    reward_scale: float = 0.2
+    batch: int = 256
+    n_step: int = 1
+    updates: int = 1  # critic updates per learn call
+    collect_steps: int = 1  # vector steps between learn calls
+    policy_delay: int = 2  # critic updates per policy and target update
+    replay: int = 1_000_000  # transitions per seed
+    normalize_obs: bool = False
+    dtype: str = "float32"  # float32 | bfloat16: what the networks compute in
+
+
+@dataclass
+class EvalConfig:
+    episodes: int = 10  # per seed
+    every: int = 1  # epochs
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = 1  # epochs
+    keep: int = 2
+    best: bool = True
+    replay: bool = True  # false: smaller checkpoints, but a resumed run refills its replay
+
+
+@dataclass
+class Config:
+    """One training run. Counts are per seed: `env_steps=1000000 seeds=4` steps 4M in all."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    actor_optim: ActorOptimConfig = field(default_factory=ActorOptimConfig)
+    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    preset: str = MISSING
+    num_envs: int = 64  # per seed
+    env_steps: int = 1_000_000  # per seed, warm-up included
+    warmup_steps: int = 5_000  # env steps of uniform random actions
+    epoch_steps: int = 20_000  # env steps between two returns to the host
+    seeds: int = 1
+    seed: int = 0  # of the first seed; the others follow
+    runs: str = "runs"
+    name: str = "${preset}-s${seed}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.runs) / self.task.name / self.actor.name / self.name
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Env steps of one collect-learn iteration, per seed."""
+        return self.num_envs * self.learn.collect_steps
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return -(-self.epoch_steps // self.steps_per_iteration)
+
+    @property
+    def epochs(self) -> int:
+        return -(-self.env_steps // (self.iterations_per_epoch * self.steps_per_iteration))
+
+    @property
+    def replay_rows(self) -> int:
+        return self.learn.replay // self.num_envs
+
+
+_CHOICES = {
+    "actor.name": ("fpmd_r", "fpmd_m"),
+    "actor.activation": ("mish", "relu", "silu", "gelu"),
+    "critic.activation": ("mish", "relu", "silu", "gelu"),
+    "critic.kind": ("scalar", "hl_gauss"),
+    "improvement.weights": ("normalized", "scaled", "submission"),
+    "learn.dtype": ("float32", "bfloat16"),
+}
+_AT_LEAST_ONE = [
+    "seeds",
+    "num_envs",
+    "env_steps",
+    "epoch_steps",
+    "task.action_repeat",
+    "task.reset_pool",
+    "task.reset_refresh",
+    "actor.flow_steps",
+    "improvement.candidates",
+    "noise.interval",
+    "learn.batch",
+    "learn.n_step",
+    "learn.updates",
+    "learn.collect_steps",
+    "learn.policy_delay",
+    "learn.replay",
+    "eval.episodes",
+    "eval.every",
+    "checkpoint.every",
+    "checkpoint.keep",
+]
+_POSITIVE = [
+    "improvement.temperature",
+    "improvement.stats_rate",
+    "noise.init_alpha",
+    "critic.lr",
+    "critic.tau",
+    "critic.sigma_bins",
+    "actor_optim.lr",
+    "learn.reward_scale",
+    "actor.prior_std",
+]
+_UNIT = ["learn.gamma", "actor.equal_time_share", "critic.tau", "improvement.stats_rate"]
+
+
+def validate(config: Config) -> None:
+    """Raises ConfigError on what types alone cannot exclude."""
+
+    def value(key: str) -> Any:
+        return OmegaConf.select(tree, key)
+
+    def require(ok: bool, key: str, remedy: str) -> None:
+        if not ok:
+            raise ConfigError(f"{key}={value(key)} is not possible: {remedy}.")
+
+    tree = OmegaConf.structured(config)
+    for key, choices in _CHOICES.items():
+        require(value(key) in choices, key, f"choose one of {', '.join(choices)}")
+    for key in _AT_LEAST_ONE:
+        require(value(key) >= 1, key, "give a whole number of at least 1")
+    for key in _POSITIVE:
+        require(value(key) > 0, key, "give a number above 0")
+    for key in _UNIT:
+        require(0 <= value(key) <= 1, key, "give a number between 0 and 1")
+    for key in ("actor.hidden", "critic.hidden"):
+        require(
+            len(value(key)) > 0 and min(value(key)) >= 1, key, "give layer widths such as [256,256]"
+        )
+    require(config.seed >= 0, "seed", "give a whole number of at least 0")
+    require(config.warmup_steps >= 0, "warmup_steps", "give a whole number of at least 0")
+    require(config.noise.scale >= 0, "noise.scale", "give a number of at least 0")
+    require(config.critic.bins >= 2, "critic.bins", "give at least 2 bins")
+    require(
+        config.critic.v_min < config.critic.v_max,
+        "critic.v_min",
+        f"it must lie below critic.v_max={config.critic.v_max}",
+    )
+    learn = config.learn
+    require(
+        config.replay_rows > learn.n_step + 1,
+        "learn.n_step",
+        f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = "
+        f"{config.replay_rows} steps of every environment; lower learn.n_step below "
+        f"{max(config.replay_rows - 1, 1)} or raise learn.replay",
+    )
+    require(
+        learn.batch <= learn.replay,
+        "learn.batch",
+        f"a batch cannot be larger than learn.replay={learn.replay}; lower the one or raise the "
+        "other",
+    )
+    require(
+        config.replay_rows >= learn.collect_steps,
+        "learn.collect_steps",
+        f"it must not exceed the {config.replay_rows} steps that the ring holds",
+    )
+    require(
+        config.task.reset_refresh <= config.task.reset_pool,
+        "task.reset_refresh",
+        f"it must not exceed task.reset_pool={config.task.reset_pool}",
+    )
+    require(
+        config.warmup_steps < config.env_steps,
+        "warmup_steps",
+        f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "
+        "env_steps",
+    )
+
+
+def configs_dir() -> Path:
+    """The YAML groups: beside the package in a checkout, inside of it in an installed wheel."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def choices(group: str) -> list[str]:
+    """Names in a config group, such as `dmc/cheetah_run` in `task`."""
+    root = configs_dir() / group
+    return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
+
+
+def load(overrides: list[str]) -> Config:
+    """Composes `overrides` (`task=dmc/cheetah_run`, `learn.batch=512`) over the defaults."""
+    for override in overrides:
+        key, equals, chosen = override.partition("=")
+        if not equals or not re.match(r"[a-z]", key) or key.startswith("hydra"):
+            raise ConfigError(f"'{override}' is not an override: write key=value.")
+        if key in ("task", "actor", "preset") and chosen not in choices(key):
+            raise ConfigError(_unknown(f"{key}={chosen}", chosen, choices(key), f"a known {key}"))
+    ConfigStore.instance().store(name="schema", node=Config)
+    try:
+        with initialize_config_dir(str(configs_dir().resolve()), version_base="1.3"):
+            tree = compose("config", overrides=overrides)
+        config = OmegaConf.to_object(tree)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_sentence(error, overrides)) from error
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(text: str) -> Config:
+    """The config that `to_yaml` wrote; unknown keys (of another version) raise ConfigError."""
+    try:
+        tree = OmegaConf.merge(OmegaConf.structured(Config), yaml.safe_load(text))
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"the stored config does not fit this version: {_first_line(error)}"
+        ) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _keys(tree: Any, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys.append(prefix + key)
+        if isinstance(value, dict):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def _unknown(what: str, wrong: str, known: list[str], remedy: str) -> str:
+    close = difflib.get_close_matches(wrong, known, 3, 0.5)
+    hint = f"did you mean {' or '.join(close)}" if close else f"known: {', '.join(known[:12])}"
+    return f"{what} is unknown; use {remedy} ({hint})."
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _sentence(error: BaseException, overrides: list[str]) -> str:
+    """One sentence of what Hydra and OmegaConf spread over many lines."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read: write key=value, with no spaces around '='."
+    known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+    missing = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text)
+    full = re.search(r"full_key: (\S+)", text)
+    if missing:
+        key = (full and full.group(1)) or missing.group(1) or missing.group(2)
+        return _unknown(f"key '{key}'", key, known, "a key of the schema")
+    if full:
+        key = full.group(1)
+        given = next((o.partition("=")[2] for o in overrides if o.startswith(f"{key}=")), None)
+        shown = f"{key}={given}" if given is not None else key
+        return f"{shown} has the wrong type: {_first_line(error.__cause__ or error).rstrip('.')}."
+    if isinstance(error, ConfigCompositionException | HydraException):
+        return f"the configuration cannot be composed: {_first_line(error)}"
+    return _first_line(error)

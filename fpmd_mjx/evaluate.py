@@ -1,0 +1,159 @@
+"""Evaluation of a policy in the program (MJX) and in the real simulators (C MuJoCo).
+
+Modes, always named in results: `one_step` starts at x = 0, one network call, no critic, no noise:
+what is deployed; `one_step_sampled` starts at noise; `best_of_n` is the arg-max of min-Q over as
+many candidates as in training; `steps=K` is a sample of K network calls.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+import envs
+from envs.wrappers import all_finite, flatten, unflatten
+from fpmd_mjx import normalize
+from fpmd_mjx.collect import split
+from fpmd_mjx.config import ConfigError
+from fpmd_mjx.program import Policy, Program
+
+
+@dataclass(frozen=True)
+class Mode:
+    """kind: one_step | one_step_sampled | best_of_n | steps; steps: network calls of a sample."""
+
+    kind: str
+    steps: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Mode":
+        """`one_step`, `one_step_sampled`, `best_of_n` or `steps=K`; otherwise ConfigError."""
+        match = re.fullmatch(r"steps=([1-9]\d*)", text)
+        if match:
+            return cls("steps", int(match.group(1)))
+        if text in ("one_step", "one_step_sampled", "best_of_n"):
+            return cls(text)
+        raise ConfigError(
+            f"mode={text} is unknown: choose one_step, one_step_sampled, best_of_n or steps=K."
+        )
+
+    def __str__(self) -> str:
+        return f"steps={self.steps}" if self.kind == "steps" else self.kind
+
+
+def act(program: Program, mode: Mode, policy: Policy, obs: jax.Array, keys: jax.Array) -> jax.Array:
+    """Actions of all seeds: obs (seeds, n, obs_size) -> (seeds, n, action_size) in [-1, 1]."""
+    actor = program.agent.actor
+
+    def one_seed(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
+        obs = normalize.apply(policy.normalizer, obs)
+        if mode.kind == "one_step":
+            return actor.one_step(policy.actor, obs)
+        if mode.kind == "best_of_n":
+            return program.agent.act(policy.actor, policy.critic, obs, key)[0]
+        return actor.sample(policy.actor, obs, key, mode.steps)
+
+    return jnp.clip(jax.vmap(one_seed)(policy, obs, keys), -1.0, 1.0)
+
+
+def rollout(
+    program: Program, mode: Mode, episodes: int, policy: Policy, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns and lengths of `episodes` whole episodes a seed in MJX, (seeds, episodes) each.
+
+    A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
+    """
+    vector = program.vector
+    keys, reset_keys = split(keys, 2)
+    state = vector.reset(reset_keys, episodes)
+    lead = (keys.shape[0], episodes)
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        state, keys, alive, ret, length = carry
+        keys, act_keys = split(keys, 2)
+        state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
+        alive &= unflatten(all_finite(flatten(state)), lead[0])
+        ret += jnp.where(alive, state.reward, 0.0)
+        length += alive
+        return (state, keys, alive & ~state.terminated, ret, length), None
+
+    start = (state, keys, jnp.ones(lead, bool), jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
+    (_, _, _, ret, length), _ = jax.lax.scan(step, start, None, vector.episode_steps)
+    return ret, length * vector.action_repeat
+
+
+def real_rollout(
+    program: Program,
+    mode: Mode,
+    episodes: int,
+    policy: Policy,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`rollout` in gymnasium or dm_control itself: returns and lengths, (seeds, episodes).
+
+    All episodes advance together, so that the policy is called once a step. seed: of the first
+    episode's reset; report: called with steps done and steps in all.
+    """
+    vector = program.vector
+    spec = vector.env.spec
+    seeds = jax.tree.leaves(policy.actor)[0].shape[0]
+    simulators = [envs.make_real(spec.name) for _ in range(seeds * episodes)]
+    obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
+    ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
+    alive = np.ones(len(simulators), bool)
+    policy_step = jax.jit(partial(act, program, mode))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
+    next_keys = jax.jit(partial(split, count=2))
+    for t in range(vector.episode_steps):
+        keys, act_keys = next_keys(keys)
+        action = np.asarray(policy_step(policy, obs.reshape(seeds, episodes, -1), act_keys))
+        native = spec.action_low + (action + 1) * 0.5 * (spec.action_high - spec.action_low)
+        for i in np.flatnonzero(alive):
+            for _ in range(vector.action_repeat):
+                obs[i], reward, terminated, truncated = simulators[i].step(
+                    native.reshape(len(simulators), -1)[i]
+                )
+                ret[i] += reward
+                length[i] += 1
+                if terminated or truncated:
+                    alive[i] = False
+                    break
+        report(t + 1, vector.episode_steps)
+        if not alive.any():
+            break
+    return ret.reshape(seeds, episodes), length.reshape(seeds, episodes)
+
+
+def interval(x: np.ndarray) -> list[float] | None:
+    """95 % Student t interval of the mean of independent values (n,); None for fewer than two."""
+    x = np.asarray(x, np.float64)
+    if x.size < 2:
+        return None
+    half = stats.t.ppf(0.975, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size)
+    return [float(x.mean() - half), float(x.mean() + half)]
+
+
+def summarize(returns: np.ndarray, env_steps: int) -> dict[str, Any]:
+    """The `eval` entry of summary.json from returns (seeds, episodes).
+
+    std and ci95 are over the means of the seeds, the unit of replication (null for one seed);
+    episode_ci95 is over all episodes: the precision at which *these* policies were scored.
+    """
+    returns = np.asarray(returns, np.float64)
+    per_seed = returns.mean(1)
+    return {
+        "mean": float(per_seed.mean()),
+        "std": float(per_seed.std(ddof=1)) if per_seed.size > 1 else None,
+        "ci95": interval(per_seed),
+        "episode_ci95": interval(returns.ravel()),
+        "per_seed": [float(x) for x in per_seed],
+        "episodes": int(returns.shape[1]),
+        "env_steps": env_steps,
+    }

@@ -1,0 +1,198 @@
+"""FPMD on one screen: what one update does, and the scan over the updates of a learn call.
+
+All functions are for one seed; `program.py` maps them over the seed axis.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from fpmd_mjx import critic as critics
+from fpmd_mjx import exploration, improvement
+from fpmd_mjx.actors import Actor, ActorBatch, Params, make_actor
+from fpmd_mjx.config import ActorOptimConfig, Config
+from fpmd_mjx.counter import Counter
+from fpmd_mjx.critic import Critic
+from fpmd_mjx.improvement import QStats
+from fpmd_mjx.replay import Batch
+
+Metrics = dict[str, jax.Array]
+
+
+class Learner(struct.PyTreeNode):
+    """Everything that an update changes."""
+
+    actor: Params
+    actor_opt: optax.OptState
+    critic: Params
+    target_critic: Params
+    critic_opt: optax.OptState
+    noise: exploration.Noise
+    q_stats: QStats
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The fixed part of the learner: policy class, critic and optimizers."""
+
+    config: Config
+    actor: Actor
+    critic: Critic
+    actor_optim: optax.GradientTransformation
+    critic_optim: optax.GradientTransformation
+
+    def init(self, key: jax.Array) -> Learner:
+        actor_key, critic_key = jax.random.split(key)
+        actor, critic = self.actor.init(actor_key), self.critic.init(critic_key)
+        return Learner(
+            actor=actor,
+            actor_opt=self.actor_optim.init(actor),
+            critic=critic,
+            target_critic=jax.tree.map(jnp.copy, critic),  # donated state: no buffer twice
+            critic_opt=self.critic_optim.init(critic),
+            noise=exploration.init(self.config.noise),
+            q_stats=QStats.init(),
+        )
+
+    def act(
+        self,
+        actor: Params,
+        critic: Params,
+        obs: jax.Array,
+        key: jax.Array,
+        noise_std: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Best-of-N action and its min-Q; obs (batch, obs_size) normalised."""
+        return improvement.best_of_n(
+            self.actor,
+            actor,
+            critics.minimum(self.critic, critic),
+            obs,
+            key,
+            candidates=self.config.improvement.candidates,
+            steps=self.config.actor.flow_steps,
+            noise_std=noise_std,
+        )
+
+    def explore(
+        self, learner: Learner, obs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """`act` with the exploration noise of training."""
+        noise_std = exploration.std(learner.noise, self.config.noise)
+        return self.act(learner.actor, learner.critic, obs, key, noise_std)
+
+
+def make_agent(config: Config, obs_size: int, action_size: int) -> Agent:
+    dtype = jnp.dtype(config.learn.dtype)
+    return Agent(
+        config=config,
+        actor=make_actor(config.actor, obs_size, action_size, dtype),
+        critic=critics.make_critic(config.critic, obs_size, action_size, dtype),
+        actor_optim=_adam(_actor_schedule(config.actor_optim)),
+        critic_optim=_adam(config.critic.lr),
+    )
+
+
+def _adam(lr: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam that leaves out, and counts, updates with a gradient that is not finite."""
+    return optax.apply_if_finite(optax.adam(lr), max_consecutive_errors=2**31 - 1)
+
+
+def _actor_schedule(config: ActorOptimConfig) -> optax.Schedule:
+    return optax.linear_schedule(
+        config.lr,
+        config.final_lr,
+        max(config.decay_end - config.decay_begin, 1),
+        config.decay_begin,
+    )
+
+
+def update(
+    agent: Agent, learner: Learner, batch: Batch, key: jax.Array, updates: Counter
+) -> tuple[Learner, Metrics]:
+    """One critic update and, every `policy_delay`-th time, one policy and target update.
+
+    batch: leaves (batch, ...), observations normalised, rewards scaled; updates: critic updates
+    so far, the same for all seeds, so that the condition stays a condition under vmap.
+    """
+    config = agent.config
+    act_key, actor_key = jax.random.split(key)
+
+    # a' ~ best of N at s', drawn once for the TD target and for the regression
+    next_action, next_q = agent.explore(learner, batch.next_obs, act_key)
+
+    # critic: r + gamma min Q_target(s', a')
+    target_q = critics.minimum(agent.critic, learner.target_critic)(batch.next_obs, next_action)
+    target = critics.td_target(batch.reward, batch.discount, target_q)
+    (critic_loss, q), gradient = jax.value_and_grad(agent.critic.loss, has_aux=True)(
+        learner.critic, batch.obs, batch.action, target, batch.mask
+    )
+    step, critic_opt = agent.critic_optim.update(gradient, learner.critic_opt, learner.critic)
+    critic = optax.apply_updates(learner.critic, step)
+
+    # importance weights of pi_old(a'|s') exp(Q(s', a') / lambda)
+    q_stats = learner.q_stats.update(next_q, config.improvement.stats_rate)
+    weights = improvement.WEIGHTS[config.improvement.weights](
+        next_q, q_stats, learner.noise.alpha, config.improvement.temperature
+    )
+    learner = learner.replace(critic=critic, critic_opt=critic_opt, q_stats=q_stats)
+
+    # policy: weighted flow matching towards a' at s'; targets follow
+    def policy_update(learner: Learner) -> tuple[Learner, jax.Array]:
+        loss, gradient = jax.value_and_grad(agent.actor.loss)(
+            learner.actor,
+            critics.minimum(agent.critic, learner.critic),
+            ActorBatch(batch.next_obs, next_action, weights),
+            actor_key,
+        )
+        step, actor_opt = agent.actor_optim.update(gradient, learner.actor_opt, learner.actor)
+        target_critic = optax.incremental_update(
+            learner.critic, learner.target_critic, config.critic.tau
+        )
+        actor = optax.apply_updates(learner.actor, step)
+        return learner.replace(actor=actor, actor_opt=actor_opt, target_critic=target_critic), loss
+
+    count = updates.add(1)
+    learner, actor_loss = jax.lax.cond(
+        count.is_multiple_of(config.learn.policy_delay),
+        policy_update,
+        lambda learner: (learner, jnp.float32(jnp.nan)),
+        learner,
+    )
+    noise = jax.lax.cond(
+        count.is_multiple_of(config.noise.interval),
+        lambda noise: exploration.anneal(noise, config.noise),
+        lambda noise: noise,
+        learner.noise,
+    )
+    metrics = {
+        "critic/loss": critic_loss,
+        "critic/q_mean": jnp.mean(q),
+        "critic/q_std": jnp.std(q),
+        "critic/target_mean": jnp.mean(target),
+        "critic/twin_gap": jnp.mean(jnp.abs(q[0] - q[1])),
+        "actor/loss": actor_loss,
+        "weights/effective_sample_size": improvement.effective_sample_size(weights),
+        "weights/max": jnp.max(weights),
+        "noise/std": exploration.std(noise, config.noise),
+    }
+    return learner.replace(noise=noise), metrics
+
+
+def learn(
+    agent: Agent, learner: Learner, batches: Batch, key: jax.Array, updates: Counter
+) -> tuple[Learner, Metrics]:
+    """Scans `update` over batches with leading axes (updates, batch); metrics: (updates,)."""
+
+    def body(carry: tuple[Learner, Counter], x: tuple[Batch, jax.Array]) -> Any:
+        learner, count = carry
+        learner, metrics = update(agent, learner, *x, count)
+        return (learner, count.add(1)), metrics
+
+    keys = jax.random.split(key, batches.reward.shape[0])
+    (learner, _), metrics = jax.lax.scan(body, (learner, updates), (batches, keys))
+    return learner, metrics

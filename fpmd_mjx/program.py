@@ -1,0 +1,174 @@
+"""THE program: init, train_epoch (collect -> insert -> learn) and evaluate over one TrainState.
+
+`train_epoch` is one jitted, donated, scanned function: thousands of vector steps and updates run
+without a word from the host. The leading axis of every learner tensor is the seed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+import envs
+from envs.wrappers import VectorEnv, VectorState
+from fpmd_mjx import collect, normalize, replay
+from fpmd_mjx.actors import Params
+from fpmd_mjx.collect import SEED_AXES, split
+from fpmd_mjx.config import Config, ConfigError
+from fpmd_mjx.counter import Counter
+from fpmd_mjx.learn import Agent, Learner, Metrics, learn, make_agent
+from fpmd_mjx.normalize import Normalizer
+from fpmd_mjx.replay import Batch, Replay
+
+ONE_STEP_ERROR_STEPS = 20
+"""Network calls of the sample that `actor/one_step_error` compares the one-step action with."""
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a run needs to continue bit for bit, and nothing else.
+
+    Leaves of learner, normalizer, env and key have a leading seed axis, and so have the rows of
+    the replay, (seeds, capacity, num_envs, ...). updates: critic updates of each seed;
+    vector_steps: steps of each environment.
+    """
+
+    learner: Learner
+    normalizer: Normalizer
+    replay: Replay
+    env: VectorState
+    key: jax.Array
+    updates: Counter
+    vector_steps: Counter
+
+
+class Policy(struct.PyTreeNode):
+    """What acting needs; leading seed axis. The critic serves best-of-N alone."""
+
+    actor: Params
+    critic: Params
+    normalizer: Normalizer
+
+
+@dataclass(frozen=True)
+class Program:
+    """The fixed part of a run; its methods are pure and are what gets jitted."""
+
+    config: Config
+    agent: Agent
+    vector: VectorEnv
+
+    def init(self, seeds: jax.Array) -> TrainState:
+        """A run at its start; seeds: (seeds,) uint32, one independent run each."""
+        config, spec = self.config, self.vector.env.spec
+        keys, env_keys, learner_keys = split(jax.vmap(jax.random.key)(seeds), 3)
+        one = replay.empty(config.replay_rows, config.num_envs, spec.obs_size, spec.action_size)
+        tile = lambda x: jnp.broadcast_to(x, (seeds.shape[0], *x.shape))  # noqa: E731
+        return TrainState(
+            learner=jax.vmap(self.agent.init)(learner_keys),
+            normalizer=jax.tree.map(tile, normalize.init(spec.obs_size)),
+            replay=one.replace(rows=jax.tree.map(tile, one.rows)),
+            env=self.vector.init(env_keys),
+            key=keys,
+            updates=Counter.zero(),
+            vector_steps=Counter.zero(),
+        )
+
+    def policy(self, state: TrainState) -> Policy:
+        return Policy(state.learner.actor, state.learner.critic, state.normalizer)
+
+    @property
+    def warmup_rows(self) -> int:
+        """Vector steps of random actions, and rows that the replay holds before learning begins."""
+        warmup = -(-self.config.warmup_steps // self.config.num_envs)
+        return min(max(warmup, self.config.learn.n_step + 1), self.config.replay_rows)
+
+    def warm(self, state: TrainState) -> jax.Array:
+        """Whether the policy acts: scalar bool."""
+        return state.vector_steps.at_least(self.warmup_rows)
+
+    def ready(self, state: TrainState) -> jax.Array:
+        """Whether the replay holds enough to learn; a run resumed without its replay refills it."""
+        return state.replay.size >= self.warmup_rows
+
+    def train_epoch(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """`iterations_per_epoch` iterations of collect -> insert -> learn; metrics: (seeds,)."""
+        keys, restock_keys, error_keys = split(state.key, 3)
+        state = state.replace(key=keys, env=self.vector.restock(state.env, restock_keys))
+        state, (episodes, learning) = jax.lax.scan(
+            lambda state, _: self._iteration(state), state, None, self.config.iterations_per_epoch
+        )
+        episodes = jax.tree.map(lambda x: jnp.sum(x, 0), episodes)
+        metrics = jax.tree.map(lambda x: jnp.nanmean(x, 0), learning)
+        metrics["rollout/episodes"] = episodes["episodes"]
+        metrics["rollout/return"] = episodes["return"] / episodes["episodes"]  # nan without any
+        metrics["rollout/length"] = episodes["length"] / episodes["episodes"]
+        metrics["nonfinite/env_resets"] = episodes["nonfinite"]
+        metrics["nonfinite/skipped_updates"] = self._skipped(state.learner)
+        metrics["actor/one_step_error"] = jax.vmap(
+            lambda learner, stats, obs, key: self.agent.actor.one_step_error(
+                learner.actor, normalize.apply(stats, obs), key, ONE_STEP_ERROR_STEPS
+            )
+        )(state.learner, state.normalizer, state.env.env.obs, error_keys)
+        return state, metrics
+
+    def _iteration(self, state: TrainState) -> tuple[TrainState, tuple[Metrics, Metrics]]:
+        def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+            state, outcome = collect.vector_step(self, state)
+            return state, collect.statistics(outcome)
+
+        state, episodes = jax.lax.scan(step, state, None, self.config.learn.collect_steps)
+        keys, sample_keys, learn_keys = split(state.key, 3)
+
+        def learns() -> tuple[Learner, Metrics]:
+            batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0))(
+                state.replay, state.normalizer, sample_keys
+            )
+            learner, metrics = jax.vmap(
+                lambda learner, batches, key: learn(
+                    self.agent, learner, batches, key, state.updates
+                )
+            )(state.learner, batches, learn_keys)
+            return learner, jax.tree.map(lambda x: jnp.nanmean(x, 1), metrics)
+
+        def waits() -> tuple[Learner, Metrics]:
+            shapes = jax.eval_shape(learns)[1]
+            return state.learner, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan), shapes)
+
+        ready = self.ready(state)
+        learner, metrics = jax.lax.cond(ready, learns, waits)
+        updates = state.updates.add(jnp.where(ready, jnp.uint32(self.config.learn.updates), 0))
+        state = state.replace(key=keys, learner=learner, updates=updates)
+        return state, (jax.tree.map(lambda x: jnp.sum(x, 0), episodes), metrics)
+
+    def _batches(self, ring: Replay, stats: Normalizer, key: jax.Array) -> Batch:
+        """The batches of one learn call, as the networks see them: (updates, batch, ...)."""
+        config = self.config.learn
+        batch = replay.sample(
+            ring, key, (config.updates, config.batch), config.n_step, config.gamma
+        )
+        return batch.replace(
+            obs=normalize.apply(stats, batch.obs),
+            next_obs=normalize.apply(stats, batch.next_obs),
+            reward=config.reward_scale * batch.reward,
+        )
+
+    def _skipped(self, learner: Learner) -> jax.Array:
+        states: Any = (learner.actor_opt, learner.critic_opt)
+        return sum((s.total_notfinite.astype(jnp.float32) for s in states), jnp.float32(0.0))
+
+
+def make_program(config: Config) -> Program:
+    """Builds environment and agent of `config`; nothing is compiled yet."""
+    task = config.task
+    limits = {"iterations": task.iterations, "ls_iterations": task.ls_iterations}
+    try:
+        env = envs.make(task.name, **{k: v for k, v in limits.items() if v is not None})
+    except envs.UnknownTaskError as error:
+        raise ConfigError(str(error)) from error
+    vector = VectorEnv(
+        env, config.num_envs, task.action_repeat, task.reset_pool, task.reset_refresh
+    )
+    agent = make_agent(config, env.spec.obs_size, env.spec.action_size)
+    return Program(config, agent, vector)

@@ -1,0 +1,117 @@
+"""The replay: a time-major ring on the device that stores every observation once.
+
+Row t of environment i is (obs, action, reward, terminated, truncated); the observation that
+follows is row t + 1's. One `dynamic_update_slice` inserts a vector step. After a truncation row
+t + 1 begins another episode, so the last row of a truncated episode has no next observation and is
+masked; a terminated row needs none.
+
+All functions here are for one seed; `insert` writes at the same position for all of them.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+class Rows(struct.PyTreeNode):
+    """One vector step, leading axes (num_envs,), or the ring itself, (capacity, num_envs)."""
+
+    obs: jax.Array  # (..., obs_size)
+    action: jax.Array  # (..., action_size)
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+class Replay(struct.PyTreeNode):
+    """head: the row that is written next; size: how many rows are filled, up to the capacity."""
+
+    rows: Rows
+    head: jax.Array
+    size: jax.Array
+
+
+class Batch(struct.PyTreeNode):
+    """n-step transitions, leading axes (updates, batch).
+
+    reward: sum of gamma^k r_k over the window; discount: gamma^(window length), 0 after a
+    termination; mask: 0 where the window has no next observation, so that no target exists.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    discount: jax.Array
+    next_obs: jax.Array
+    mask: jax.Array
+
+
+def empty(capacity: int, num_envs: int, obs_size: int, action_size: int) -> Replay:
+    """A ring of `capacity` rows (vector steps) of `num_envs` environments."""
+    lead = (capacity, num_envs)
+    rows = Rows(
+        obs=jnp.zeros((*lead, obs_size), jnp.float32),
+        action=jnp.zeros((*lead, action_size), jnp.float32),
+        reward=jnp.zeros(lead, jnp.float32),
+        terminated=jnp.zeros(lead, bool),
+        truncated=jnp.zeros(lead, bool),
+    )
+    return Replay(rows, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def insert(replay: Replay, row: Rows) -> Replay:
+    """Writes one vector step over the oldest."""
+    capacity = replay.rows.reward.shape[0]
+
+    def write(ring: jax.Array, new: jax.Array) -> jax.Array:
+        start = (replay.head,) + (jnp.zeros((), jnp.int32),) * new.ndim
+        return jax.lax.dynamic_update_slice(ring, new[None].astype(ring.dtype), start)
+
+    return Replay(
+        rows=jax.tree.map(write, replay.rows, row),
+        head=(replay.head + 1) % capacity,
+        size=jnp.minimum(replay.size + 1, capacity),
+    )
+
+
+def sample(
+    replay: Replay, key: jax.Array, shape: tuple[int, ...], n_step: int, gamma: float
+) -> Batch:
+    """Draws transitions uniformly, with replacement: leading axes `shape`.
+
+    Needs size > n_step. A window starts at a row that has n_step successors in the ring, so it
+    never reaches across the write head. It ends early, after k < n_step rows, at a termination
+    (discount 0) or in front of the last row of a truncated episode, whose observation is the last
+    that episode has in the ring (discount gamma^k).
+    """
+    rows = replay.rows
+    capacity, num_envs = rows.reward.shape
+    time_key, env_key = jax.random.split(key)
+    age = jax.random.randint(time_key, shape, 0, replay.size - n_step)  # 0 is the oldest row
+    env = jax.random.randint(env_key, shape, 0, num_envs)
+    start = (replay.head - replay.size + age) % capacity
+
+    def at(ring: jax.Array, offset: jax.Array | int) -> jax.Array:
+        return ring[(start + offset) % capacity, env]
+
+    # `going`: the window still collects rewards; `length`: how many it has collected.
+    going = ~at(rows.truncated, 0)
+    mask = going
+    ended = jnp.zeros(shape, bool)
+    reward = jnp.zeros(shape, jnp.float32)
+    length = jnp.zeros(shape, jnp.int32)
+    for k in range(n_step):
+        reward += jnp.where(going, gamma**k * at(rows.reward, k), 0.0)
+        length += going
+        ended |= going & at(rows.terminated, k)
+        if k + 1 < n_step:
+            going &= ~at(rows.terminated, k) & ~at(rows.truncated, k + 1)
+    discount = jnp.where(ended, 0.0, jnp.float32(gamma) ** length)
+    return Batch(
+        obs=at(rows.obs, 0),
+        action=at(rows.action, 0),
+        reward=reward,
+        discount=discount,
+        next_obs=at(rows.obs, length),
+        mask=mask.astype(jnp.float32),
+    )

@@ -1,0 +1,116 @@
+"""Tables and curves from run folders: what they show is read from summary.json and metrics.csv."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fpmd_mjx.display import clock
+from fpmd_mjx.logs import read_metrics
+
+LABELS = {"fpmd_m": "FPMD-M", "fpmd_r": "FPMD-R"}
+COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
+
+
+def write(folder: Path, title: str, runs: list[Path]) -> None:
+    """table.md and curves.png of the runs that have a summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = [run for run in runs if (run / "summary.json").exists()]
+    summaries = [json.loads((run / "summary.json").read_text()) for run in done]
+    (folder / "table.md").write_text(table(summaries))
+    curves(title, done, summaries, folder / "curves.png")
+
+
+def gap(summary: dict[str, Any]) -> tuple[float, bool] | None:
+    """One-step return in the real simulator less that in MJX, and whether the 95 % intervals of
+    the two scores over episodes overlap; None if either is missing."""
+    mjx = summary["eval"].get("one_step")
+    real = summary.get("eval_mujoco", {}).get("one_step")
+    if not mjx or not real or not mjx["episode_ci95"] or not real["episode_ci95"]:
+        return None
+    (a, b), (c, d) = mjx["episode_ci95"], real["episode_ci95"]
+    return real["mean"] - mjx["mean"], max(a, c) <= min(b, d)
+
+
+def table(summaries: list[dict[str, Any]]) -> str:
+    """Markdown; one row a run."""
+    lines = [
+        "| task | actor | seeds | env steps a seed | one_step, MJX | one_step, real simulator "
+        "| gap | env steps/s | updates/s | training | compilation |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for summary in summaries:
+        found = gap(summary)
+        shown = "-" if found is None else f"{found[0]:+.1f} ({'inside' if found[1] else 'OUTSIDE'})"
+        cells = [
+            summary["task"],
+            LABELS.get(summary["actor"], summary["actor"]),
+            summary["seeds"],
+            f"{summary['env_steps']:,}",
+            _score(summary["eval"].get("one_step")),
+            _score(summary.get("eval_mujoco", {}).get("one_step")),
+            shown,
+            f"{summary['env_steps_per_second']:,.0f}",
+            f"{summary['updates_per_second']:,.0f}",
+            clock(summary["train_seconds"]),
+            f"{summary['compile_seconds']:.0f} s",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += [
+        "",
+        "one_step: one network call from x = 0, no critic, no noise. Mean over seeds (mean of each "
+        "seed); [95 % Student t interval over seeds]. gap: real less MJX, *inside* if the 95 % "
+        "intervals of the two scores over episodes overlap. Rates are of all seeds together and "
+        "hold no compilation.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: Path) -> None:
+    """One-step return in MJX against env steps, a panel a task: every seed thin, the mean thick."""
+    panels: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for run, summary in zip(runs, summaries, strict=True):
+        panels[summary["task"]].append((run, summary["actor"]))
+    if not panels:
+        return
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, (task, members) in zip(axes.flat, panels.items(), strict=False):
+        for run, actor in members:
+            steps, returns = learning_curve(run)
+            color = COLORS.get(actor)
+            axis.plot(steps, returns, color=color, alpha=0.35, linewidth=0.8)
+            label = f"{LABELS.get(actor, actor)} ({returns.shape[1]} seeds)"
+            axis.plot(steps, returns.mean(1), color=color, linewidth=2, label=label)
+        axis.set(title=task, xlabel="env steps", ylabel="one-step return")
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+        axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
+def learning_curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(env steps (points,), one-step return (points, seeds)) of the epochs with an evaluation."""
+    by_step: dict[int, list[float]] = defaultdict(list)
+    for row in read_metrics(run / "metrics.csv"):
+        by_step[int(row["env_steps"])].append(float(row["eval/one_step"]))
+    points = [(step, x) for step, x in sorted(by_step.items()) if np.isfinite(x).all()]
+    return np.array([step for step, _ in points]), np.array([x for _, x in points])
+
+
+def _score(entry: dict[str, Any] | None) -> str:
+    if not entry:
+        return "-"
+    if not entry["ci95"]:
+        return f"{entry['mean']:.1f}"
+    seeds = ", ".join(f"{x:.0f}" for x in entry["per_seed"])
+    return f"{entry['mean']:.1f} ({seeds}) [{entry['ci95'][0]:.0f}, {entry['ci95'][1]:.0f}]"

@@ -1,0 +1,100 @@
+"""`Physics`: which models it takes, and that its quantities are MuJoCo's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from envs.physics import Physics, UnsupportedModelError, prepare_model
+
+from .harness import load
+
+# Velocities of some m/s in float32.
+LINVEL_TOLERANCE = 1e-5
+
+PENDULUM = """
+<mujoco>
+  <option {option}><flag energy="enable"/></option>
+  <worldbody>
+    <body name="pole">
+      <joint name="hinge" type="hinge" axis="0 1 0"/>
+      <geom type="capsule" fromto="0 0 0 0 0 1" size="0.05"/>
+    </body>
+    {world}
+  </worldbody>
+  <actuator>{actuator}</actuator>
+</mujoco>
+"""
+
+
+def pendulum(option: str = "", world: str = "", actuator: str = "") -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_string(
+        PENDULUM.format(option=option, world=world, actuator=actuator)
+    )
+
+
+def test_energy_flag_is_cleared_on_a_copy() -> None:
+    model = pendulum()
+    flags = model.opt.enableflags
+    assert flags & mujoco.mjtEnableBit.mjENBL_ENERGY
+    physics = Physics(model, substeps=1, iterations=3, ls_iterations=4)
+    assert not physics.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_ENERGY
+    assert (physics.model.opt.iterations, physics.model.opt.ls_iterations) == (3, 4)
+    assert model.opt.enableflags == flags
+    assert model.opt.iterations == 100
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"option": 'solver="PGS"'}, "PGS"),
+        ({"option": 'integrator="implicit"'}, "MJX does not support"),
+        ({"world": '<body name="m" mocap="true"/>'}, "mocap"),
+        (
+            {"actuator": '<general joint="hinge" dyntype="integrator"/>'},
+            "activations",
+        ),
+    ],
+)
+def test_unsupported_models_are_named(model: dict[str, str], problem: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=problem):
+        Physics(pendulum(**model), substeps=1)
+
+
+def test_counts_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="substeps"):
+        Physics(pendulum(), substeps=0)
+    with pytest.raises(ValueError, match="ls_iterations"):
+        prepare_model(pendulum(), ls_iterations=0)
+
+
+def test_kinematics_are_up_to_date() -> None:
+    physics = load("dmc/cheetah_run").env.physics
+    rng = np.random.default_rng(0)
+    qpos, qvel = rng.normal(size=9), rng.normal(size=9)
+    data = mujoco.MjData(physics.model)
+    data.qpos[:], data.qvel[:] = qpos, qvel
+    mujoco.mj_forward(physics.model, data)
+    mujoco.mj_subtreeVel(physics.model, data)
+
+    @jax.jit
+    def read(qpos: jax.Array, qvel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        state = physics.init(qpos, qvel)
+        return physics.kinematics(state).xpos, physics.subtree_linvel(state, 1)
+
+    xpos, linvel = read(qpos, qvel)
+    np.testing.assert_allclose(xpos, data.xpos, atol=LINVEL_TOLERANCE)
+    np.testing.assert_allclose(linvel, data.subtree_linvel[1], atol=LINVEL_TOLERANCE)
+
+
+def test_matrix_products_are_in_full_precision_and_no_flag_is_set() -> None:
+    physics = load("dmc/cartpole_swingup").env.physics
+    state = physics.init(jnp.zeros(2), jnp.zeros(2))
+    program = str(jax.make_jaxpr(lambda s: physics.substep(s, jnp.zeros(1))[0])(state))
+    products = program.count("dot_general[")
+    assert products
+    assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
+    assert jax.config.jax_default_matmul_precision is None

@@ -1,0 +1,93 @@
+"""Names of tasks, and the adapter to the originals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import envs
+
+
+def test_every_task_is_built_under_its_name() -> None:
+    assert envs.tasks() == sorted(envs.tasks())
+    for name in envs.tasks():
+        assert envs.make(name).spec.name == name
+
+
+def test_options_reach_the_solver() -> None:
+    options = envs.make("dmc/cheetah_run", iterations=3, ls_iterations=5).physics.model.opt
+    assert (options.iterations, options.ls_iterations) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("dmc/cheetah-run", "dmc/cheetah_run"),
+        ("gym/HalfCheeta-v4", "gym/HalfCheetah-v4"),
+        ("zzz", "envs.tasks()"),
+    ],
+)
+def test_unknown_task_names_a_remedy(name: str, hint: str) -> None:
+    with pytest.raises(envs.UnknownTaskError) as error:
+        envs.make(name)
+    assert isinstance(error.value, ValueError)
+    assert hint in str(error.value)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("gym/HalfCheeta-v4", "gym/HalfCheetah-v4"),
+        ("dmc/cheetah_walk", "dmc/cheetah_run"),
+        ("cheetah_run", "dmc/cheetah_run"),
+    ],
+)
+def test_unknown_original_names_a_remedy(name: str, hint: str) -> None:
+    with pytest.raises(envs.UnknownTaskError, match=hint):
+        envs.make_real(name)
+
+
+@pytest.mark.parametrize("name", ["gym/Reacher-v4", "dmc/ball_in_cup_catch"])
+def test_originals_repeat_with_the_seed_and_go_on_without(name: str) -> None:
+    real = envs.make_real(name)
+    first = real.reset(seed=3)
+    assert first.dtype == np.float32
+    assert first.ndim == 1
+    assert not np.array_equal(real.reset(), first)
+    np.testing.assert_array_equal(real.reset(seed=3), first)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("gym/Reacher-v5", 50), ("dmc/cartpole_balance", 1000)]
+)
+def test_time_limits_truncate_and_the_next_step_is_refused(name: str, steps: int) -> None:
+    real = envs.make_real(name)
+    action = np.zeros(real.model.nu, np.float32)
+    with pytest.raises(RuntimeError, match="reset"):
+        real.step(action)
+    real.reset(seed=0)
+    ends = [real.step(action)[2:] for _ in range(steps)]
+    assert ends[:-1] == [(False, False)] * (steps - 1)
+    assert ends[-1] == (False, True)
+    with pytest.raises(RuntimeError, match="reset"):
+        real.step(action)
+
+
+def test_early_end_of_dm_control_is_termination() -> None:
+    """Walking humanoids are not ported, but cart-k-pole's LQR ends episodes early."""
+    real = envs.make_real("dmc/lqr_lqr_2_1")
+    real.reset(seed=0)
+    real.set_state(np.zeros(2), np.zeros(2))
+    _, _, terminated, truncated = real.step(np.zeros(1))
+    assert (terminated, truncated) == (True, False)
+
+
+def test_set_state_is_where_the_next_step_starts() -> None:
+    real = envs.make_real("gym/HalfCheetah-v5")
+    real.reset(seed=0)
+    qpos, qvel = real.qpos, real.qvel
+    after = real.step(np.ones(6, np.float32))
+    np.testing.assert_array_equal(real.set_state(qpos, qvel)[:8], qpos[1:].astype(np.float32))
+    again = real.step(np.ones(6, np.float32))
+    np.testing.assert_array_equal(again[0], after[0])
