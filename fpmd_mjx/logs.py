@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -68,7 +69,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+        return list(csv.DictReader(line for line in file if line.endswith("\n")))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -116,7 +117,9 @@ def commit() -> str | None:
 
 
 def device() -> str:
-    return jax.local_devices()[0].device_kind
+    """What computed: the accelerator's name, or the kind and number of the CPU's cores."""
+    kind = jax.local_devices()[0].device_kind
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores" if kind == "cpu" else kind
 
 
 def _finite(value: Any) -> Any:

@@ -26,7 +26,7 @@ def size(tree: Any) -> int:
 def plan(program: Program) -> dict[str, int]:
     """Bytes by purpose. State is exact; `batches` and `activations` are the largest temporaries."""
     config = program.config
-    state = jax.eval_shape(program.init, jax.ShapeDtypeStruct((config.seeds,), jnp.uint32))
+    state = program.traced_init.out_info
     spec = program.vector.env.spec
     learn = config.learn
     rows = config.seeds * learn.batch * learn.updates

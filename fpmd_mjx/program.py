@@ -5,6 +5,7 @@ without a word from the host. The leading axis of every learner tensor is the se
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -74,6 +75,12 @@ class Program:
             updates=Counter.zero(),
             vector_steps=Counter.zero(),
         )
+
+    @cached_property
+    def traced_init(self) -> jax.stages.Traced:
+        """`init`, traced once: `out_info` has the shapes of the state, `lower` compiles it."""
+        seeds = jax.ShapeDtypeStruct((self.config.seeds,), jnp.uint32)
+        return jax.jit(self.init).trace(seeds)
 
     def policy(self, state: TrainState) -> Policy:
         return Policy(state.learner.actor, state.learner.critic, state.normalizer)

@@ -10,17 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fpmd_mjx.display import clock
-from fpmd_mjx.logs import read_metrics
+from fpmd_mjx.logs import read_metrics, write_json
 
 LABELS = {"fpmd_m": "FPMD-M", "fpmd_r": "FPMD-R"}
 COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
 
 
 def write(folder: Path, title: str, runs: list[Path]) -> None:
-    """table.md and curves.png of the runs that have a summary."""
+    """table.md, curves.png and results.json, the summaries with their provenance, of the runs that
+    have ended."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [run for run in runs if (run / "summary.json").exists()]
     summaries = [json.loads((run / "summary.json").read_text()) for run in done]
+    write_json(folder / "results.json", summaries)
     (folder / "table.md").write_text(table(summaries))
     curves(title, done, summaries, folder / "curves.png")
 

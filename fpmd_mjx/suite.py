@@ -83,6 +83,7 @@ def finished(config: Config) -> bool:
 
 def _score(config: Config, episodes: int, display: Any) -> None:
     """one_step in both simulators with fresh episodes, unless summary.json has them."""
+    from fpmd_mjx import report
     from fpmd_mjx.evaluate import Mode
     from fpmd_mjx.score import SUMMARY_KEY, score_run, span
 
@@ -95,6 +96,10 @@ def _score(config: Config, episodes: int, display: Any) -> None:
             f"  {mode} in {simulator}: {result['mean']:.1f}, "
             f"{span('95% interval', result['episode_ci95'])} over {episodes} episodes a seed"
         )
+    found = report.gap(_summary(config))
+    if found:
+        place = "inside" if found[1] else "OUTSIDE"
+        display.note(f"  gap, real less MJX: {found[0]:+.1f}, {place} the two intervals")
 
 
 def _summary(config: Config) -> dict[str, Any]:

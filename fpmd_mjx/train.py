@@ -61,11 +61,11 @@ def compile_program(program: Program) -> Compiled:
     config = program.config
     start = time.monotonic()
     seeds = jax.ShapeDtypeStruct((config.seeds,), jnp.uint32)
-    state = jax.eval_shape(program.init, seeds)
+    state = program.traced_init.out_info
     rollout = partial(evaluate.rollout, program, ONE_STEP, config.eval.episodes)
     keys = jax.eval_shape(eval_keys, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
     lowered = (
-        jax.jit(program.init).lower(seeds),
+        program.traced_init.lower(),
         jax.jit(program.train_epoch, donate_argnums=0).lower(state),
         jax.jit(rollout).lower(program.policy(state), keys),
     )
@@ -173,12 +173,15 @@ def _train(program: Program, folder: Path, display: Display, plan: str) -> dict[
                     f"stopped after {run.env_steps} of {run.env_steps_at(config.epochs)} env "
                     f"steps, all saved; the same command continues in {folder}",
                 )
+        run.evaluate_end()
         saved.wait()
         run.log.close()
     summary = run.summary()
     logs.write_json(folder / "summary.json", summary)
     display.end()
     display.note(run.outcome(summary))
+    if stop:  # a suite must not go on to its next run
+        raise Interrupted(stop[0], f"stopped; the run in {folder} is complete")
     return summary
 
 
@@ -191,7 +194,6 @@ class _Run:
         self.program, self.compiled, self.saved = program, compiled, saved
         self.config = program.config
         self.seeds = seed_array(self.config)
-        self.state: TrainState = compiled.init(self.seeds)
         self.epoch = 0
         self.train_seconds = 0.0
         self.compile_seconds = compiled.seconds
@@ -199,8 +201,13 @@ class _Run:
         self.best: dict[str, Any] | None = None
         self.nonfinite = {"env_resets": 0, "skipped_updates": 0}
         self._rollout_return = float("nan")
-        if saved.latest() is not None:
-            self.state, meta = saved.restore(self.state)
+        if saved.latest() is None:
+            self.state: TrainState = compiled.init(self.seeds)
+        else:
+            template = program.traced_init.out_info  # a second state may not fit on the device
+            if not self.config.checkpoint.replay:
+                template = template.replace(replay=compiled.init(self.seeds).replay)
+            self.state, meta = saved.restore(template)
             for name, value in meta.items():
                 setattr(self, name, value)
             self.compile_seconds += compiled.seconds
@@ -248,6 +255,11 @@ class _Run:
         if self.best is None or self.last_eval["mean"] > self.best["mean"]:
             self.best = self.last_eval
         return np.asarray(self.last_eval["per_seed"])
+
+    def evaluate_end(self) -> None:
+        """The evaluation of a run that was over when it began: `env_steps` has been lowered."""
+        if self.last_eval is None or self.last_eval["env_steps"] != self.env_steps:
+            self._evaluate()
 
     def save(self) -> None:
         names = ["epoch", "train_seconds", "compile_seconds", "last_eval", "best", "nonfinite"]

@@ -125,8 +125,8 @@ def test_without_noise_candidates_are_the_clipped_draws() -> None:
 
 def test_another_key_draws_other_candidates() -> None:
     first, second = search(2, 0.0), search(2, 0.0, seed=1)
-    draws = [action - obs.sum(-1, keepdims=True) for obs, _, _, [{"action": action}], _ in
-             (first, second)]
+    draws = [actor[0]["action"] - actor[0]["obs"].sum(-1, keepdims=True)
+             for _, _, _, actor, _ in (first, second)]
     assert np.mean(np.isclose(*draws)) < 0.01
 
 

@@ -58,8 +58,8 @@ BOUNDS = {
     "gym/Reacher": Bounds(5e-6, 5e-3, 5e-6, 1e-2, 5e-4, 50),
     # Contact-rich; 10 control steps are 50 physics steps. Later it is chaos: 10 rad/s by step 50.
     "gym/HalfCheetah": Bounds(2e-4, 5e-3, 5e-4, 2e-2, 2e-3, 10),
-    # The hanging pole is benign until it has swung over the top a few times.
-    "dmc/cartpole": Bounds(2e-6, 5e-6, 1e-6, 1e-4, 1e-5, 100),
+    # The pole winds up to 15 turns, where float32 resolves its angle to 4e-6 rad.
+    "dmc/cartpole": Bounds(1e-5, 3e-5, 1e-5, 1e-4, 1e-5, 100),
     "dmc/cheetah": Bounds(2e-5, 5e-3, 5e-6, 1e-3, 1e-5, 50),
 }
 # One task for each of the models.
@@ -71,6 +71,8 @@ ONE_PER_MODEL = [
     "dmc/cheetah_run",
 ]
 STEPS = 1000
+# The model's own solver limits are slow: that is why they were lowered.
+SLOW_STEPS = 400
 
 
 def bounds_of(task: Task) -> Bounds:
@@ -203,7 +205,7 @@ def test_solver_limits_move_nothing(name: str) -> None:
     assert unlimited.physics.model.opt.iterations > task.env.physics.model.opt.iterations
     step = jax.jit(jax.vmap(unlimited.step), compiler_options=COMPILER_OPTIONS)
     for seed, policy in enumerate(policies(task).values()):
-        seen = record(task.real, policy, STEPS, 50 + seed)
+        seen = record(task.real, policy, SLOW_STEPS, 50 + seed)
         lowered = observation_error(task.one_step(seen), seen)
         own = observation_error(task.one_step(seen, step), seen)
         # Rounding differs between two compiled programs, by the few ulps of the floor.

@@ -75,7 +75,7 @@ def test_time_limits_truncate_and_the_next_step_is_refused(name: str, steps: int
 
 
 def test_early_end_of_dm_control_is_termination() -> None:
-    """Walking humanoids are not ported, but cart-k-pole's LQR ends episodes early."""
+    """None of the ported tasks does it; LQR ends once the masses are at rest in the middle."""
     real = envs.make_real("dmc/lqr_lqr_2_1")
     real.reset(seed=0)
     real.set_state(np.zeros(2), np.zeros(2))

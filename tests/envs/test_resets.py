@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from .harness import BATCH, COMPILER_OPTIONS, Task, load
+from envs.models import without_deprecation_notices
+
+from .harness import BATCH, Task, load
 
 # Chance that a correct port fails, per task; seeds are fixed, so it is decided once.
 LEVEL = 1e-3
 RESETS = 1000
 # The cheetah settles for 200 steps a reset; fewer resets keep the test short.
-SLOW_RESETS = {"dmc/cheetah_run": 400}
+SLOW_RESETS = {"dmc/cheetah_run": 200}
 # Differences below this are rounding: a settled cheetah, a target that never moves.
 NOISE_FLOOR = 1e-6
 # Observation of a state without a step: only its rounding to float32 differs.
@@ -38,7 +40,8 @@ def smallest_p(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
     """
     scale = b.std(axis=0)
     moving = scale > NOISE_FLOOR
-    np.testing.assert_allclose(a[:, ~moving], b[: len(a), ~moving].mean(), atol=NOISE_FLOOR)
+    still = np.broadcast_to(b[0, ~moving], a[:, ~moving].shape)
+    np.testing.assert_allclose(a[:, ~moving], still, rtol=0, atol=NOISE_FLOOR)
     a, b = a[:, moving] / scale[moving], b[:, moving] / scale[moving]
     directions = np.random.default_rng(0).normal(size=(a.shape[1], 10))
     a, b = np.hstack([a, a @ directions]), np.hstack([b, b @ directions])
@@ -60,7 +63,7 @@ def test_distribution_test_can_fail() -> None:
     state = task.resets(RESETS, seed=0)
     ported = np.hstack([state.physics.qpos, state.physics.qvel])
     wider = ported.copy()
-    wider[:, 0] *= 1.2
+    wider[:, 0] *= 1.5
     dependent = ported.copy()
     dependent[:, 1] = dependent[:, 0]
     for wrong in (wider, dependent):
@@ -78,7 +81,8 @@ def test_observation_of_a_reset(task: Task) -> None:
 def test_cheetah_settles_every_draw_as_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
     from dm_control import suite
 
-    original = suite.load("cheetah", "run")
+    with without_deprecation_notices():
+        original = suite.load("cheetah", "run")
     env = load("dmc/cheetah_run").env
     model = original.physics.model
     limited = np.asarray(model.jnt_limited, bool)
@@ -95,7 +99,6 @@ def test_cheetah_settles_every_draw_as_the_original(monkeypatch: pytest.MonkeyPa
 
     qpos = np.tile(np.asarray(model.qpos0, np.float32), (BATCH, 1))
     qpos[:, limited] = drawn
-    settle = jax.jit(jax.vmap(env.settle), compiler_options=COMPILER_OPTIONS)
-    physics = settle(qpos).physics
+    physics = jax.vmap(env.settle)(qpos).physics
     settled = np.hstack([physics.qpos, physics.qvel])
     np.testing.assert_allclose(settled, expected, rtol=0, atol=SETTLED_TOLERANCE)

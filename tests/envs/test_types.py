@@ -6,14 +6,17 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from dm_control import suite
 
-from .harness import Task
+import envs
+from envs.models import without_deprecation_notices
 
 
-def test_reset_and_step_have_the_same_strong_types(task: Task) -> None:
+@pytest.mark.parametrize("name", envs.tasks())
+def test_reset_and_step_have_the_same_strong_types(name: str) -> None:
     """Otherwise a scan over steps is refused, or a jitted epoch traces twice."""
-    env = task.env
+    env = envs.make(name)
     action = jax.ShapeDtypeStruct((env.spec.action_size,), jnp.float32)
     reset = jax.eval_shape(env.reset, jax.random.key(0))
     stepped = jax.eval_shape(env.step, reset, action)
@@ -29,24 +32,29 @@ def test_reset_and_step_have_the_same_strong_types(task: Task) -> None:
     assert (reset.terminated.shape, reset.terminated.dtype) == ((), jnp.bool_)
 
 
-def test_state_is_minimal(task: Task) -> None:
-    model = task.env.physics.model
-    state = jax.eval_shape(task.env.reset, jax.random.key(0))
+@pytest.mark.parametrize("name", envs.tasks())
+def test_state_is_minimal(name: str) -> None:
+    env = envs.make(name)
+    model = env.physics.model
+    state = jax.eval_shape(env.reset, jax.random.key(0))
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert size == model.nq + 2 * model.nv + task.env.spec.obs_size + 2
+    assert size == model.nq + 2 * model.nv + env.spec.obs_size + 2
 
 
-def test_spec_is_the_originals(task: Task) -> None:
-    spec = task.env.spec
-    family, name = spec.name.split("/")
+@pytest.mark.parametrize("name", envs.tasks())
+def test_spec_is_the_originals(name: str) -> None:
+    spec = envs.make(name).spec
+    family, name = name.split("/")
     if family == "gym":
-        gym_env = gymnasium.make(name)
+        with without_deprecation_notices():
+            gym_env = gymnasium.make(name)
         low, high = gym_env.action_space.low, gym_env.action_space.high
         obs_size = gym_env.observation_space.shape[0]
         steps, dt = gym_env.spec.max_episode_steps, gym_env.unwrapped.dt
     else:
         domain, task_name = name.split("_", 1)
-        dmc_env = suite.load(domain, task_name)
+        with without_deprecation_notices():
+            dmc_env = suite.load(domain, task_name)
         low, high = dmc_env.action_spec().minimum, dmc_env.action_spec().maximum
         obs_size = sum(int(np.prod(part.shape)) for part in dmc_env.observation_spec().values())
         steps, dt = dmc_env._step_limit, dmc_env.control_timestep()

@@ -1,0 +1,161 @@
+"""The flow policy around its flow: priors, weights, and the error of acting in one step."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fpmd_mjx.actors import ActorBatch, make_actor
+from fpmd_mjx.actors.flow_policy import FlowPolicy
+from fpmd_mjx.config import ActorConfig
+from fpmd_mjx.flows.meanflow import MeanFlow
+from fpmd_mjx.flows.rectified import RectifiedFlow
+
+MU = 0.3
+RAYLEIGH = np.sqrt(np.pi / 2)  # E |x| of x ~ N(0, I) in two dimensions
+
+
+class GaussianNet(nn.Module):
+    """The exact field of a policy N(MU, s^2 I), where the observation is (s,): v with one time, u
+    with two. Derivations: tests/flows."""
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
+        var = jnp.square(obs)
+        if len(times) == 1:
+            t = times[0][..., None]
+            slope = (t * var - (1 - t)) / (t**2 * var + (1 - t) ** 2)
+            return MU + slope * (x - t * MU)
+        r, t = (time[..., None] for time in times)
+        sd_r, sd_t = (jnp.sqrt((1 - time) ** 2 * var + time**2) for time in (r, t))
+        stretch = ((t + r) - var * (2 - t - r)) / (sd_r + sd_t)
+        return -MU + stretch / sd_t * (x - (1 - t) * MU)
+
+
+class StillNet(nn.Module):
+    """A field of zeros: the flow ends where it starts."""
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
+        return jnp.zeros_like(x)
+
+
+def gaussian(flow: Any, prior_std: float = 1.0) -> FlowPolicy:
+    return FlowPolicy(flow, GaussianNet(), 1, 2, prior_std)
+
+
+def euler_factor(s: np.ndarray, steps: int) -> np.ndarray:
+    """What `steps` Euler steps of the rectified flow of N(MU, s^2) multiply the noise with."""
+    factor = np.ones_like(s)
+    for i in range(steps):
+        t = i / steps
+        factor *= 1 + (t * s**2 - (1 - t)) / (t**2 * s**2 + (1 - t) ** 2) / steps
+    return factor
+
+
+# ------------------------------------------------------------------------------ one-step error
+
+SPREADS = np.array([1.0, 0.5, 0.25, 0.1, 0.03])
+
+
+def one_step_errors(flow: Any, prior_std: float, steps: int) -> np.ndarray:
+    """The mean distance of the one-step action for each of SPREADS, 20,000 noises each."""
+    policy = gaussian(flow, prior_std)
+    error = jax.jit(lambda obs, key: policy.one_step_error({}, obs, key, steps))
+    draws = jnp.ones((20_000, 1))
+    return np.array([error(s * draws, jax.random.key(0)) for s in SPREADS])
+
+
+@pytest.mark.parametrize("prior_std", [1.0, 0.5])
+def test_rectified_one_step_error_shrinks_with_the_spread(prior_std: float) -> None:
+    """One step ends in MU, `steps` steps end at MU + factor x_0: the distance is factor |x_0|."""
+    steps = 20
+    errors = one_step_errors(RectifiedFlow(), prior_std, steps)
+    exact = prior_std * RAYLEIGH * euler_factor(SPREADS, steps)
+    np.testing.assert_allclose(errors, exact, rtol=0.02)  # 20,000 draws
+    assert np.all(np.diff(errors) < 0)
+    # the paper's bound, E |error|^2 <= trace of the variance, with Jensen's inequality
+    assert np.all(errors <= prior_std * np.sqrt(2) * SPREADS)
+
+
+def test_rectified_one_step_error_of_the_exact_flow() -> None:
+    """With many steps the factor is the spread itself."""
+    errors = one_step_errors(RectifiedFlow(), 1.0, 400)
+    # noise of 20,000 draws, and what 400 Euler steps leave at the smallest spread
+    np.testing.assert_allclose(errors, RAYLEIGH * SPREADS, rtol=0.06)
+
+
+def test_meanflow_has_no_one_step_error() -> None:
+    assert np.all(one_step_errors(MeanFlow(), 1.0, 20) < 1e-5)
+
+
+# ------------------------------------------------------------------------------------- sampling
+
+
+@pytest.mark.parametrize("flow", [RectifiedFlow(), MeanFlow()], ids=["fpmd_r", "fpmd_m"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_samples_start_from_the_prior(flow: Any, steps: int) -> None:
+    policy = FlowPolicy(flow, StillNet(), 1, 2, prior_std=0.5)
+    sample = jax.jit(lambda key: policy.sample({}, jnp.zeros((100, 100, 1)), key, steps))
+    x = np.array(sample(jax.random.key(0)))
+    assert x.shape == (100, 100, 2)
+    # 4 standard errors of 20,000 numbers
+    assert x.mean() == pytest.approx(0.0, abs=0.015)
+    assert x.std() == pytest.approx(0.5, rel=0.02)
+    assert np.unique(x).size > 0.99 * x.size
+
+
+@pytest.mark.parametrize("flow", [RectifiedFlow(), MeanFlow()], ids=["fpmd_r", "fpmd_m"])
+def test_the_deployed_action_is_one_call_from_the_origin(flow: Any) -> None:
+    """The middle of the noise is carried to the mean of a Gaussian policy, for any prior."""
+    obs = jnp.asarray(SPREADS[:, None], jnp.float32)
+    for prior_std in (1.0, 0.5):
+        action = gaussian(flow, prior_std).one_step({}, obs)
+        np.testing.assert_allclose(action, np.full((5, 2), MU), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
+def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
+    policy = make_actor(ActorConfig(name=name, hidden=[8]), 3, 2, jnp.float32)
+    params = policy.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (4, 5, 3))
+    act = jax.jit(policy.one_step)
+    action = act(params, obs)
+    assert action.shape == (4, 5, 2)
+    np.testing.assert_allclose(action[2, 3], act(params, obs[2, 3]), rtol=1e-5, atol=1e-6)
+    assert np.any(np.abs(np.diff(action, axis=0)) > 1e-4)  # it looks at obs
+
+
+# ----------------------------------------------------------------------------------------- loss
+
+
+class SpyFlow:
+    """Errors that are a known function of the target; keeps what it was given."""
+
+    num_times = 1
+
+    def draw_times(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+        return (jax.random.uniform(key, shape),)
+
+    def errors(self, field: Any, target: jax.Array, noise: jax.Array, times: Any) -> jax.Array:
+        self.target, self.noise, self.times = target, noise, times
+        return jnp.sum(target**2, -1)
+
+
+def test_the_loss_is_the_weighted_mean_of_the_errors() -> None:
+    rng = np.random.default_rng(0)
+    action, weight = rng.uniform(-1, 1, (5000, 2)), rng.exponential(1, 5000)
+    flow = SpyFlow()
+    policy = FlowPolicy(flow, StillNet(), 1, 2, prior_std=0.5)  # type: ignore[arg-type]
+    batch = ActorBatch(*(jnp.asarray(x, jnp.float32) for x in (np.zeros((5000, 1)), action, weight)))
+    loss = policy.loss({}, lambda obs, action: obs, batch, jax.random.key(0))
+    wanted = np.mean(weight * np.sum(action**2, -1))
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_array_equal(flow.target, batch.action)
+    # training noise is N(0, I) whatever the prior, a time for each sample; 4 standard errors
+    assert flow.times[0].shape == (5000,)
+    assert float(jnp.std(flow.noise)) == pytest.approx(1.0, rel=0.03)
+    assert float(jnp.mean(flow.noise)) == pytest.approx(0.0, abs=0.04)

@@ -1,0 +1,183 @@
+"""Programs that several tests share, so that each is compiled once a session."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fpmd_mjx import evaluate, train
+from fpmd_mjx.config import Config
+from fpmd_mjx.display import Display
+from fpmd_mjx.program import Program, TrainState
+from fpmd_mjx.train import Compiled, compile_program, seed_array
+
+from .toy import Corridor, build, tiny_config
+
+EPOCHS = 8
+
+
+def host(tree: Any) -> Any:
+    """A copy on the host, which outlives the donation of the arrays; keys as their data."""
+
+    def copy(x: jax.Array) -> np.ndarray:
+        raw = jax.random.key_data(x) if jnp_is_key(x) else x
+        return np.array(raw)
+
+    return jax.tree.map(copy, tree)
+
+
+def jnp_is_key(x: jax.Array) -> bool:
+    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+# ------------------------------------------------------------------------------- the toy programs
+
+VARIANTS: dict[str, tuple[Corridor, tuple[str, ...]]] = {
+    # The ring holds all rows of three epochs of 10 vector steps; 11 of them are random.
+    "plain": (
+        Corridor(),
+        (
+            "actor=fpmd_m seeds=4 num_envs=16 learn.replay=640 warmup_steps=176 epoch_steps=160 "
+            "learn.updates=2 learn.collect_steps=1 learn.n_step=1 learn.policy_delay=2"
+        ).split(),
+    ),
+    "rich": (
+        Corridor(breaks=True),
+        (
+            "actor=fpmd_r seeds=2 num_envs=5 learn.replay=125 epoch_steps=50 critic.kind=hl_gauss "
+            "critic.bins=11 learn.dtype=bfloat16 learn.normalize_obs=true learn.n_step=3 "
+            "improvement.weights=scaled learn.updates=3 learn.collect_steps=4 actor.flow_steps=3"
+        ).split(),
+    ),
+    "repeat": (
+        Corridor(),
+        (
+            "actor=fpmd_m seeds=1 learn.replay=400 improvement.weights=submission "
+            "task.action_repeat=2 learn.policy_delay=1 learn.updates=1 learn.collect_steps=2"
+        ).split(),
+    ),
+}
+
+
+@dataclass
+class Toy:
+    """A compiled toy program."""
+
+    program: Program
+    compiled: Compiled
+
+    @property
+    def config(self) -> Config:
+        return self.program.config
+
+    def init(self) -> TrainState:
+        return self.compiled.init(seed_array(self.config))
+
+    def run(self, epochs: int, state: TrainState | None = None) -> tuple[TrainState, list[Any]]:
+        """`epochs` epochs, from the start or from `state`, which is donated: state, metrics."""
+        state, seen = self.init() if state is None else state, []
+        for _ in range(epochs):
+            state, metrics = self.compiled.train_epoch(state)
+            seen.append(host(metrics))
+        return state, seen
+
+
+@pytest.fixture(scope="session")
+def toys() -> Callable[[str], Toy]:
+    """VARIANTS by name, compiled at first use."""
+
+    @functools.cache
+    def get(name: str) -> Toy:
+        env, overrides = VARIANTS[name]
+        program = build(env, *overrides)
+        return Toy(program, compile_program(program))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def plain(toys: Callable[[str], Toy]) -> Toy:
+    return toys("plain")
+
+
+# ------------------------------------------------------------------------- a run of the host loop
+
+
+@dataclass
+class Run:
+    """A finished run of the host loop: cartpole, EPOCHS epochs, two seeds.
+
+    traces: how often Python ran each of the program's functions; compiles: how often XLA was
+    asked for each executable, after each epoch.
+    """
+
+    config: Config
+    overrides: list[str]
+    program: Program
+    compiled: Compiled
+    summary: dict[str, Any]
+    traces: Counter[str]
+    compiles: list[Counter[str]]
+
+    @property
+    def folder(self) -> Path:
+        return self.config.folder
+
+
+class Watch(Display):
+    """Notes after every epoch what was compiled by then."""
+
+    def __init__(self, compiles: Counter[str]) -> None:
+        super().__init__()
+        self.now = compiles
+        self.seen: list[Counter[str]] = []
+
+    def update(self, done: int, text: str) -> None:
+        super().update(done, text)
+        self.seen.append(self.now.copy())
+
+
+@pytest.fixture(scope="session")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The run that the resumed runs of test_resume.py must reproduce."""
+    overrides = ["task=dmc/cartpole_swingup", "actor=fpmd_m", "seeds=2", "learn.replay=120"]
+    runs = tmp_path_factory.mktemp("runs")
+    config = tiny_config(*overrides, f"runs={runs}")
+    assert config.epochs == EPOCHS
+    traces: Counter[str] = Counter()
+    compiles: Counter[str] = Counter()
+    found: list[tuple[Program, Compiled]] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            traces[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    def keep(program: Program) -> Compiled:
+        found.append((program, compile_program(program)))
+        return found[-1][1]
+
+    def listen(event: str, seconds: float, **kwargs: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiles[kwargs["fun_name"]] += 1
+
+    watch = Watch(compiles)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    with pytest.MonkeyPatch.context() as patch, watch:
+        for name in ("init", "train_epoch"):
+            patch.setattr(Program, name, counted(name, getattr(Program, name)))
+        patch.setattr(evaluate, "rollout", counted("rollout", evaluate.rollout))
+        patch.setattr(train, "compile_program", keep)
+        summary = train.train(config, watch)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    [(program, compiled)] = found
+    yield Run(config, [*overrides], program, compiled, summary, traces, watch.seen)
