@@ -114,8 +114,7 @@ class _GymEnv:
 
 class _DmControlEnv:
     def __init__(self, name: str, task: str) -> None:
-        from dm_control import suite
-
+        suite = _suite()
         known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
         if task not in known:
             raise UnknownTaskError(name, _dmc_names())
@@ -166,6 +165,14 @@ def _flatten(observation: dict[str, Any]) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
+def _suite() -> Any:
+    """dm_control's suite; its import looks for a display, which nothing here needs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from dm_control import suite
+    return suite
+
+
 def _gym_names() -> list[str]:
     import gymnasium
 
@@ -177,6 +184,4 @@ def _gym_names() -> list[str]:
 
 
 def _dmc_names() -> list[str]:
-    from dm_control import suite
-
-    return [f"dmc/{domain}_{task}" for domain, task in suite.ALL_TASKS]
+    return [f"dmc/{domain}_{task}" for domain, task in _suite().ALL_TASKS]

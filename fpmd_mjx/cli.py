@@ -5,7 +5,9 @@ signal n with everything saved.
 """
 
 import argparse
-import os
+import contextlib
+import importlib
+import io
 import signal
 import sys
 from pathlib import Path
@@ -124,8 +126,9 @@ def _tasks(args: argparse.Namespace) -> int:
 
 
 def _quiet() -> None:
-    """MJX announces on stdout that the optional Warp backend is missing."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Imports MJX, which announces on stdout that its optional Warp backend is missing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module("mujoco.mjx")
 
 
 def _fail(message: str) -> int:

@@ -8,9 +8,9 @@ setting is ever chosen by an `if`.
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -329,9 +329,7 @@ def from_yaml(text: str) -> Config:
 def _keys(tree: Any, prefix: str = "") -> list[str]:
     keys = []
     for key, value in tree.items():
-        keys.append(prefix + key)
-        if isinstance(value, dict):
-            keys += _keys(value, f"{prefix}{key}.")
+        keys += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
     return keys
 
 
@@ -339,6 +337,27 @@ def _unknown(what: str, wrong: str, known: list[str], remedy: str) -> str:
     close = difflib.get_close_matches(wrong, known, 3, 0.5)
     hint = f"did you mean {' or '.join(close)}" if close else f"known: {', '.join(known[:12])}"
     return f"{what} is unknown; use {remedy} ({hint})."
+
+
+_EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    list[int]: "layer widths such as [256,256]",
+}
+
+
+def _expected(key: str) -> str:
+    """What the schema wants of a key, in words."""
+    wanted: Any = Config
+    for part in key.split("."):
+        wanted = get_type_hints(wanted)[part]
+    if wanted in _EXPECTED:
+        return _EXPECTED[wanted]
+    if is_dataclass(wanted):
+        return f"a value to one of its keys, such as {key}.{fields(wanted)[0].name}"
+    return " or ".join(_EXPECTED.get(option, "null") for option in get_args(wanted))
 
 
 def _first_line(error: BaseException) -> str:
@@ -352,15 +371,14 @@ def _sentence(error: BaseException, overrides: list[str]) -> str:
         return f"'{error.override}' cannot be read: write key=value, with no spaces around '='."
     known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
     missing = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text)
-    full = re.search(r"full_key: (\S+)", text)
-    if missing:
-        key = (full and full.group(1)) or missing.group(1) or missing.group(2)
-        return _unknown(f"key '{key}'", key, known, "a key of the schema")
-    if full:
-        key = full.group(1)
-        given = next((o.partition("=")[2] for o in overrides if o.startswith(f"{key}=")), None)
-        shown = f"{key}={given}" if given is not None else key
-        return f"{shown} has the wrong type: {_first_line(error.__cause__ or error).rstrip('.')}."
+    full = re.search(r"full_key: ([^\s\[]+)", text)
+    named = full or missing
+    if named:
+        key = next(group for group in named.groups() if group)
+        shown = next((o for o in overrides if re.match(rf"{re.escape(key)}[.=]", o)), key)
+        if missing:
+            return _unknown(shown, shown.partition("=")[0], known, "a key of the schema")
+        return f"{shown} has the wrong type: give {_expected(key)}."
     if isinstance(error, ConfigCompositionException | HydraException):
         return f"the configuration cannot be composed: {_first_line(error)}"
     return _first_line(error)

@@ -52,7 +52,8 @@ class Display:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:  # stopping another prints an empty line
+            self._bar.stop()
 
     def note(self, text: str) -> None:
         """A line that stays."""

@@ -1,8 +1,9 @@
 """Programs that several tests share, so that each is compiled once a session."""
 
+import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,52 +16,52 @@ from fpmd_mjx import evaluate, train
 from fpmd_mjx.config import Config
 from fpmd_mjx.display import Display
 from fpmd_mjx.program import Program, TrainState
-from fpmd_mjx.train import Compiled, compile_program, seed_array
+from fpmd_mjx.train import ONE_STEP, Compiled, compile_program, seed_array
 
-from .toy import Corridor, build, tiny_config
+from .toy import Corridor, build, tiny_config, words
 
 EPOCHS = 8
+
+# A third of the compile time: LLVM's passes do not pay for toys.
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 def host(tree: Any) -> Any:
     """A copy on the host, which outlives the donation of the arrays; keys as their data."""
 
     def copy(x: jax.Array) -> np.ndarray:
-        raw = jax.random.key_data(x) if jnp_is_key(x) else x
-        return np.array(raw)
+        is_key = jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(x) if is_key else x)
 
     return jax.tree.map(copy, tree)
 
 
-def jnp_is_key(x: jax.Array) -> bool:
-    return jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
 # ------------------------------------------------------------------------------- the toy programs
 
-VARIANTS: dict[str, tuple[Corridor, tuple[str, ...]]] = {
-    # The ring holds all rows of three epochs of 10 vector steps; 11 of them are random.
+VARIANTS: dict[str, tuple[Corridor, list[str]]] = {
+    # An epoch is 10 vector steps, and the first 11 act at random. The ring is far larger than
+    # anything else in the program.
     "plain": (
         Corridor(),
-        (
-            "actor=fpmd_m seeds=4 num_envs=16 learn.replay=640 warmup_steps=176 epoch_steps=160 "
+        words(
+            "actor=fpmd_m seeds=4 num_envs=16 learn.replay=160000 warmup_steps=176 epoch_steps=160 "
             "learn.updates=2 learn.collect_steps=1 learn.n_step=1 learn.policy_delay=2"
-        ).split(),
+        ),
     ),
     "rich": (
         Corridor(breaks=True),
-        (
+        words(
             "actor=fpmd_r seeds=2 num_envs=5 learn.replay=125 epoch_steps=50 critic.kind=hl_gauss "
             "critic.bins=11 learn.dtype=bfloat16 learn.normalize_obs=true learn.n_step=3 "
             "improvement.weights=scaled learn.updates=3 learn.collect_steps=4 actor.flow_steps=3"
-        ).split(),
+        ),
     ),
     "repeat": (
         Corridor(),
-        (
+        words(
             "actor=fpmd_m seeds=1 learn.replay=400 improvement.weights=submission "
             "task.action_repeat=2 learn.policy_delay=1 learn.updates=1 learn.collect_steps=2"
-        ).split(),
+        ),
     ),
 }
 
@@ -71,6 +72,22 @@ class Toy:
 
     program: Program
     compiled: Compiled
+
+    @classmethod
+    def of(cls, program: Program) -> "Toy":
+        """`compile_program`, compiling quickly; the evaluation at its first use."""
+        state = program.traced_init.out_info
+        train_epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(state)
+        rollout = functools.partial(
+            evaluate.rollout, program, ONE_STEP, program.config.eval.episodes
+        )
+        compiled = Compiled(
+            init=program.traced_init.lower().compile(QUICK),
+            train_epoch=train_epoch.compile(QUICK),
+            evaluate=jax.jit(rollout, compiler_options=QUICK),
+            seconds=0.0,
+        )
+        return cls(program, compiled)
 
     @property
     def config(self) -> Config:
@@ -95,8 +112,7 @@ def toys() -> Callable[[str], Toy]:
     @functools.cache
     def get(name: str) -> Toy:
         env, overrides = VARIANTS[name]
-        program = build(env, *overrides)
-        return Toy(program, compile_program(program))
+        return Toy.of(build(env, *overrides))
 
     return get
 
@@ -104,6 +120,26 @@ def toys() -> Callable[[str], Toy]:
 @pytest.fixture(scope="session")
 def plain(toys: Callable[[str], Toy]) -> Toy:
     return toys("plain")
+
+
+@pytest.fixture
+def host_loop(
+    plain: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    """`train.train` of the toy `plain`, without compiling: takes what to change in its config.
+
+    Seeds, environments and the learner are compiled in and cannot be changed.
+    """
+    monkeypatch.setattr(
+        train, "make_program", lambda c: Program(c, plain.program.agent, plain.program.vector)
+    )
+    monkeypatch.setattr(train, "compile_program", lambda program: plain.compiled)
+
+    def run(display: Display | None = None, **changes: Any) -> dict[str, Any]:
+        config = dataclasses.replace(plain.config, runs=str(tmp_path), name="toy", **changes)
+        return train.train(config, display)
+
+    return run
 
 
 # ------------------------------------------------------------------------- a run of the host loop
@@ -144,7 +180,7 @@ class Watch(Display):
 
 
 @pytest.fixture(scope="session")
-def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run that the resumed runs of test_resume.py must reproduce."""
     overrides = ["task=dmc/cartpole_swingup", "actor=fpmd_m", "seeds=2", "learn.replay=120"]
     runs = tmp_path_factory.mktemp("runs")
@@ -166,7 +202,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         found.append((program, compile_program(program)))
         return found[-1][1]
 
-    def listen(event: str, seconds: float, **kwargs: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiles[kwargs["fun_name"]] += 1
 
@@ -180,4 +216,4 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         summary = train.train(config, watch)
     jax.monitoring.unregister_event_duration_listener(listen)
     [(program, compiled)] = found
-    yield Run(config, [*overrides], program, compiled, summary, traces, watch.seen)
+    return Run(config, overrides, program, compiled, summary, traces, watch.seen)

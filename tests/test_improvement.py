@@ -106,7 +106,9 @@ def test_noise_is_added_and_clipped_before_the_choice() -> None:
     drawn, seen = actor[0]["action"], critic[0]["action"]
     assert np.abs(drawn).max() > 1.5
     assert np.abs(seen).max() == 1.0
-    inside = (np.abs(drawn) < 0.1) & (np.abs(seen) < 1.0)  # 3 std from the bounds: all but unclipped
+    inside = (np.abs(drawn) < 0.1) & (
+        np.abs(seen) < 1.0
+    )  # 3 std from the bounds: all but unclipped
     noise = (seen - drawn)[inside]
     assert noise.size > 3000
     assert noise.mean() == pytest.approx(0.0, abs=4 * std / np.sqrt(noise.size))
@@ -118,15 +120,15 @@ def test_noise_is_added_and_clipped_before_the_choice() -> None:
 
 def test_without_noise_candidates_are_the_clipped_draws() -> None:
     _, _, _, actor, critic = search(8, 0.0)
-    np.testing.assert_array_equal(
-        critic[0]["action"], np.clip(actor[0]["action"], -1.0, 1.0)
-    )
+    np.testing.assert_array_equal(critic[0]["action"], np.clip(actor[0]["action"], -1.0, 1.0))
 
 
 def test_another_key_draws_other_candidates() -> None:
     first, second = search(2, 0.0), search(2, 0.0, seed=1)
-    draws = [actor[0]["action"] - actor[0]["obs"].sum(-1, keepdims=True)
-             for _, _, _, actor, _ in (first, second)]
+    draws = [
+        actor[0]["action"] - actor[0]["obs"].sum(-1, keepdims=True)
+        for _, _, _, actor, _ in (first, second)
+    ]
     assert np.mean(np.isclose(*draws)) < 0.01
 
 

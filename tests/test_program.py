@@ -17,7 +17,7 @@ from fpmd_mjx.memory import size
 from fpmd_mjx.program import TrainState
 from fpmd_mjx.train import seed_array
 
-from .conftest import EPOCHS, Run, Toy, host
+from .conftest import EPOCHS, QUICK, Run, Toy, host
 from .toy import Corridor, build
 
 Toys = Callable[[str], Toy]
@@ -64,7 +64,7 @@ def test_the_check_for_host_traffic_sees_it() -> None:
         jax.debug.callback(lambda value: None, x)
         return x + 1
 
-    assert HOST.search(jax.jit(tells).lower(1.0).compile().as_text())
+    assert HOST.search(jax.jit(tells).lower(1.0).compile().as_text() or "")
 
 
 def test_nothing_in_the_program_waits_for_the_host(cartpole: Run) -> None:
@@ -85,16 +85,18 @@ def test_the_state_is_donated(plain: Toy) -> None:
     assert not [x for x in jax.tree.leaves(after) if x.is_deleted()]
 
 
-def test_a_large_replay_is_held_once() -> None:
-    program = build(Corridor(), "learn.replay=1000000", "learn.normalize_obs=true")
-    state = program.traced_init.out_info
-    compiled = jax.jit(program.train_epoch, donate_argnums=0).lower(state).compile()
-    found = compiled.memory_analysis()
-    held = size(state.replay)
-    assert held > 20e6
-    assert found.argument_size_in_bytes == pytest.approx(size(state), rel=0.01)
-    assert found.alias_size_in_bytes == pytest.approx(found.argument_size_in_bytes, rel=0.01)
-    assert found.temp_size_in_bytes < 0.05 * held
+def test_the_replay_is_held_once(plain: Toy, cartpole: Run) -> None:
+    for program, compiled in (
+        (plain.program, plain.compiled),
+        (cartpole.program, cartpole.compiled),
+    ):
+        state = program.traced_init.out_info
+        found = compiled.train_epoch.memory_analysis()
+        assert found.argument_size_in_bytes == pytest.approx(size(state), rel=0.02)
+        assert found.alias_size_in_bytes == pytest.approx(found.argument_size_in_bytes, rel=0.02)
+    held = size(plain.program.traced_init.out_info.replay)
+    assert held > 10e6
+    assert plain.compiled.train_epoch.memory_analysis().temp_size_in_bytes < 0.1 * held
 
 
 # ------------------------------------------------------------------------- warm-up and counting
@@ -187,8 +189,14 @@ def test_observations_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
     keys = jax.random.split(jax.random.key(0), toy.config.seeds)
     one = jax.tree.map(lambda x: x[0], (state.replay.rows, state.normalizer))
     ring = replay.Replay(one[0], state.replay.head, state.replay.size)
-    batch = toy.program._batches(ring, one[1], keys[0])
-    raw = replay.sample(ring, keys[0], batch.reward.shape, 3, toy.config.learn.gamma)
+    learn_config = toy.config.learn
+    shape = (learn_config.updates, learn_config.batch)
+    given = jax.jit(toy.program._batches, compiler_options=QUICK)
+    drawn = jax.jit(
+        lambda ring, key: replay.sample(ring, key, shape, 3, learn_config.gamma),
+        compiler_options=QUICK,
+    )
+    batch, raw = given(ring, one[1], keys[0]), drawn(ring, keys[0])
     std = np.sqrt(np.asarray(one[1].var) + 1e-6)
     np.testing.assert_allclose(batch.obs, (raw.obs - one[1].mean) / std, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
@@ -302,8 +310,11 @@ def test_policy_and_targets_wait_for_their_turn() -> None:
         next_obs=jax.random.normal(jax.random.key(1), (8, 3)),
         mask=jnp.ones(8),
     )
-    update = jax.jit(lambda learner, key, count: learn.update(agent, learner, batch, key, count))
-    learner: Learner = agent.init(jax.random.key(2))
+    update = jax.jit(
+        lambda learner, key, count: learn.update(agent, learner, batch, key, count),
+        compiler_options=QUICK,
+    )
+    learner: Learner = jax.jit(agent.init, compiler_options=QUICK)(jax.random.key(2))
     for count in range(1, 8):
         before = learner
         learner, metrics = update(learner, jax.random.key(count), Counter.zero().add(count - 1))

@@ -13,10 +13,16 @@ from fpmd_mjx.config import Config
 from fpmd_mjx.learn import make_agent
 from fpmd_mjx.program import Program
 
-TINY = (
+
+def words(text: str) -> list[str]:
+    """Overrides, written as on the command line."""
+    return text.split()
+
+
+TINY = words(
     "num_envs=4 learn.batch=8 improvement.candidates=2 actor.hidden=[16] critic.hidden=[16] "
     "noise.interval=3 warmup_steps=20 epoch_steps=40 env_steps=320 eval.episodes=2"
-).split()
+)
 """Overrides of a run that costs next to nothing."""
 
 

@@ -1,5 +1,6 @@
 """The flow policy around its flow: priors, weights, and the error of acting in one step."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,9 @@ from fpmd_mjx.flows.rectified import RectifiedFlow
 
 MU = 0.3
 RAYLEIGH = np.sqrt(np.pi / 2)  # E |x| of x ~ N(0, I) in two dimensions
+
+# LLVM's passes cost more than they save in a program that runs for a second.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class GaussianNet(nn.Module):
@@ -64,7 +68,7 @@ SPREADS = np.array([1.0, 0.5, 0.25, 0.1, 0.03])
 def one_step_errors(flow: Any, prior_std: float, steps: int) -> np.ndarray:
     """The mean distance of the one-step action for each of SPREADS, 20,000 noises each."""
     policy = gaussian(flow, prior_std)
-    error = jax.jit(lambda obs, key: policy.one_step_error({}, obs, key, steps))
+    error = jit(lambda obs, key: policy.one_step_error({}, obs, key, steps))
     draws = jnp.ones((20_000, 1))
     return np.array([error(s * draws, jax.random.key(0)) for s in SPREADS])
 
@@ -99,7 +103,7 @@ def test_meanflow_has_no_one_step_error() -> None:
 @pytest.mark.parametrize("steps", [1, 3])
 def test_samples_start_from_the_prior(flow: Any, steps: int) -> None:
     policy = FlowPolicy(flow, StillNet(), 1, 2, prior_std=0.5)
-    sample = jax.jit(lambda key: policy.sample({}, jnp.zeros((100, 100, 1)), key, steps))
+    sample = jit(lambda key: policy.sample({}, jnp.zeros((100, 100, 1)), key, steps))
     x = np.array(sample(jax.random.key(0)))
     assert x.shape == (100, 100, 2)
     # 4 standard errors of 20,000 numbers
@@ -113,16 +117,16 @@ def test_the_deployed_action_is_one_call_from_the_origin(flow: Any) -> None:
     """The middle of the noise is carried to the mean of a Gaussian policy, for any prior."""
     obs = jnp.asarray(SPREADS[:, None], jnp.float32)
     for prior_std in (1.0, 0.5):
-        action = gaussian(flow, prior_std).one_step({}, obs)
+        action = jit(gaussian(flow, prior_std).one_step)({}, obs)
         np.testing.assert_allclose(action, np.full((5, 2), MU), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
 def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
     policy = make_actor(ActorConfig(name=name, hidden=[8]), 3, 2, jnp.float32)
-    params = policy.init(jax.random.key(0))
-    obs = jax.random.normal(jax.random.key(1), (4, 5, 3))
-    act = jax.jit(policy.one_step)
+    params = jit(policy.init)(jax.random.key(0))
+    obs = np.random.default_rng(1).standard_normal((4, 5, 3)).astype(np.float32)
+    act = jit(policy.one_step)
     action = act(params, obs)
     assert action.shape == (4, 5, 2)
     np.testing.assert_allclose(action[2, 3], act(params, obs[2, 3]), rtol=1e-5, atol=1e-6)
@@ -150,7 +154,9 @@ def test_the_loss_is_the_weighted_mean_of_the_errors() -> None:
     action, weight = rng.uniform(-1, 1, (5000, 2)), rng.exponential(1, 5000)
     flow = SpyFlow()
     policy = FlowPolicy(flow, StillNet(), 1, 2, prior_std=0.5)  # type: ignore[arg-type]
-    batch = ActorBatch(*(jnp.asarray(x, jnp.float32) for x in (np.zeros((5000, 1)), action, weight)))
+    batch = ActorBatch(
+        *(jnp.asarray(x, jnp.float32) for x in (np.zeros((5000, 1)), action, weight))
+    )
     loss = policy.loss({}, lambda obs, action: obs, batch, jax.random.key(0))
     wanted = np.mean(weight * np.sum(action**2, -1))
     assert float(loss) == pytest.approx(wanted, rel=1e-5)

@@ -1,0 +1,123 @@
+"""The command line: a mistake costs one line and no waiting."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import envs
+from fpmd_mjx import cli
+from fpmd_mjx import config as configs
+
+ROOT = Path(__file__).parents[1]
+
+MISTAKES = [
+    ["train", "task=dmc/cartpole_swingup2"],
+    ["train", "actor=fpmd"],
+    ["train", "preset=fast2"],
+    ["train", "learn.batsh=8"],
+    ["train", "learn.batch=many"],
+    ["train", "learn.batch=0"],
+    ["train", "warmup_steps=600000", "env_steps=500000"],
+    ["train", "+foo=1"],
+    ["train", "~task"],
+    ["train", "hydra.x=1"],
+    ["train", "learn.batch"],
+    ["suite", "quik"],
+    ["suite", "quick", "learn.batch=0"],
+    ["eval", "nowhere", "--episodes", "0"],
+]
+
+SCRIPT = """
+import contextlib, io, json, sys
+from fpmd_mjx.cli import main
+found = []
+for argv in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(argv)
+    found.append([code, out.getvalue(), err.getvalue(), "jax" in sys.modules])
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list]:
+    """Code, stdout, stderr and whether JAX was imported, by command; all in one process."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(MISTAKES)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found = json.loads(result.stdout)
+    return {" ".join(argv): answer for argv, answer in zip(MISTAKES, found, strict=True)}
+
+
+@pytest.mark.parametrize("command", [" ".join(argv) for argv in MISTAKES])
+def test_a_mistake_is_one_line_and_code_2_before_jax_is_imported(
+    answers: dict[str, list], command: str
+) -> None:
+    code, out, err, imported = answers[command]
+    assert code == 2
+    assert out == ""
+    assert err.startswith("fpmd: ")
+    assert err.count("\n") == 1
+    assert not imported
+
+
+@pytest.mark.parametrize("override", ["+foo=1", "~task", "hydra.x=1"])
+def test_hydras_own_syntax_is_refused(answers: dict[str, list], override: str) -> None:
+    assert answers[f"train {override}"][2] == (
+        f"fpmd: '{override}' is not an override: write key=value.\n"
+    )
+
+
+def test_the_exit_code_is_that_of_the_process() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "fpmd_mjx.cli", "train", "learn.batch=0"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("fpmd: learn.batch=0 is not possible")
+
+
+def test_a_mistake_that_only_the_run_can_show(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["eval", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"fpmd: {tmp_path} is not a run folder")
+    assert cli.main(["eval", str(tmp_path), "--mode", "fast"]) == 2
+    assert capsys.readouterr().err.startswith("fpmd: mode=fast is unknown")
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["train", "--fast"], ["eval"]])
+def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    assert "usage: fpmd" in capsys.readouterr().err
+
+
+def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tasks"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["task", "obs", "action", "steps", "control"]
+    found = {line.split()[0]: line.split()[1:] for line in lines}
+    assert sorted(found) == envs.tasks()
+    assert found["dmc/cartpole_swingup"] == ["5", "1", "1000", "10", "ms"]
+
+
+def test_every_task_has_a_config_and_every_config_a_task() -> None:
+    assert configs.choices("task") == envs.tasks()
+    for name in envs.tasks():
+        assert configs.load([f"task={name}"]).task.name == name
