@@ -42,8 +42,8 @@ def test_there_are_suites() -> None:
 
 
 def test_overrides_come_last() -> None:
-    cells = load_suite("quick", ["seeds=3", "env_steps=60000"]).cells
-    assert {(cell.seeds, cell.env_steps) for cell in cells} == {(3, 60000)}
+    found = load_suite("quick", ["seeds=3", "env_steps=60000"]).cells
+    assert {(cell.seeds, cell.env_steps) for cell in found} == {(3, 60000)}
 
 
 def test_an_unknown_suite_is_refused_with_what_there_is() -> None:
@@ -138,12 +138,20 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     return found
 
 
+def cells(runs: Path | str, *overrides: str) -> tuple[Config, ...]:
+    """Three cells."""
+    members = [
+        ("gym/InvertedPendulum-v5", "fpmd_m"),
+        ("gym/InvertedPendulum-v5", "fpmd_r"),
+        ("dmc/cartpole_swingup", "fpmd_m"),
+    ]
+    same = ["name=mine", "seeds=2", "env_steps=150000", f"runs={runs}", *overrides]
+    return tuple(configs.load([f"task={task}", f"actor={actor}", *same]) for task, actor in members)
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Suite:
-    """Three cells."""
-    cells = load_suite("quick", [f"runs={tmp_path}", "seeds=2"]).cells
-    assert len(cells) == 3
-    return Suite("quick", "a title", cells, episodes=3)
+    return Suite("mine", "a title", cells(tmp_path), episodes=3)
 
 
 def names(small: Suite) -> list[str]:
@@ -171,8 +179,8 @@ def test_finished_cells_are_skipped(
 ) -> None:
     run_suite(small)
     capsys.readouterr()
-    first = Played()
-    played.trained, played.scored = first.trained, first.scored
+    played.trained.clear()
+    played.scored.clear()
     run_suite(small)
     assert played.trained == played.scored == []
     shown = capsys.readouterr().err
@@ -194,29 +202,16 @@ def test_an_interrupted_suite_is_continued(small: Suite, played: Played) -> None
 def test_a_cell_that_is_to_run_longer_is_continued(small: Suite, played: Played) -> None:
     run_suite(small)
     played.trained.clear()
-    longer = [configs.load(_overrides(cell, 1_000_000)) for cell in small.cells]
-    run_suite(Suite("quick", "a title", tuple(longer), episodes=3))
+    longer = cells(small.cells[0].runs, "env_steps=1000000")
+    run_suite(Suite("mine", "a title", longer, episodes=3))
     assert played.trained == names(small)
-
-
-def _overrides(cell: Config, env_steps: int) -> list[str]:
-    return [
-        f"task={cell.task.name}",
-        f"actor={cell.actor.name}",
-        "preset=cpu",
-        "name=quick",
-        f"runs={cell.runs}",
-        f"seeds={cell.seeds}",
-        f"epoch_steps={cell.epoch_steps}",
-        f"env_steps={env_steps}",
-    ]
 
 
 def test_a_finished_cell_of_another_config_is_an_error(small: Suite, played: Played) -> None:
     run_suite(small)
-    other = tuple(load_suite("quick", [f"runs={small.cells[0].runs}", "learn.batch=32"]).cells)
+    other = Suite("mine", "a title", cells(small.cells[0].runs, "learn.batch=32"), episodes=3)
     with pytest.raises(ConfigError, match=r"learn\.batch=32 does not continue the run"):
-        run_suite(Suite("quick", "a title", other, episodes=3))
+        run_suite(other)
 
 
 def test_other_episodes_are_scored_anew(small: Suite, played: Played) -> None:
@@ -230,7 +225,8 @@ def test_other_episodes_are_scored_anew(small: Suite, played: Played) -> None:
 def test_the_command_stops_with_the_signals_code(
     played: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    played.stop_at = "gym/InvertedPendulum-v5/fpmd_m"
+    first = load_suite("quick", []).cells[0]
+    played.stop_at = f"{first.task.name}/{first.actor.name}"
     assert cli.main(["suite", "quick", f"runs={tmp_path}"]) == 128 + 15
     assert capsys.readouterr().err.endswith("fpmd: stopped\n")
 
