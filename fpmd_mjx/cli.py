@@ -10,7 +10,9 @@ import importlib
 import io
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fpmd_mjx.config import ConfigError
 
@@ -66,47 +68,30 @@ def _train(args: argparse.Namespace) -> int:
 
     config = load(args.overrides)
     _quiet()
-    from fpmd_mjx.checkpoint import CheckpointError
-    from fpmd_mjx.train import Interrupted, train
+    from fpmd_mjx.train import train
 
-    try:
-        train(config)
-    except CheckpointError as error:
-        return _fail(str(error))
-    except Interrupted as stop:
-        print(f"fpmd: {stop}", file=sys.stderr)
-        return 128 + stop.signum
-    return 0
+    return _finish(lambda: train(config))
 
 
 def _eval(args: argparse.Namespace) -> int:
     if args.episodes < 1:
         raise ConfigError(f"--episodes={args.episodes} is not possible: give at least 1.")
     _quiet()
-    from fpmd_mjx.checkpoint import CheckpointError
     from fpmd_mjx.score import score
 
-    try:
-        print(score(args.folder, args.mode, args.simulator, args.episodes, args.seed, args.epoch))
-    except CheckpointError as error:
-        return _fail(str(error))
-    return 0
+    return _finish(
+        lambda: print(
+            score(args.folder, args.mode, args.simulator, args.episodes, args.seed, args.epoch)
+        )
+    )
 
 
 def _suite(args: argparse.Namespace) -> int:
-    from fpmd_mjx.suite import load_suite
+    from fpmd_mjx.suite import load_suite, run_suite
 
     suite = load_suite(args.name, args.overrides)
     _quiet()
-    from fpmd_mjx.suite import run_suite
-    from fpmd_mjx.train import Interrupted
-
-    try:
-        run_suite(suite)
-    except Interrupted as stop:
-        print(f"fpmd: {stop}", file=sys.stderr)
-        return 128 + stop.signum
-    return 0
+    return _finish(lambda: run_suite(suite))
 
 
 def _tasks(args: argparse.Namespace) -> int:
@@ -122,6 +107,21 @@ def _tasks(args: argparse.Namespace) -> int:
             f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
             f"{1000 * spec.control_dt:5.0f} ms"
         )
+    return 0
+
+
+def _finish(call: Callable[[], Any]) -> int:
+    """The exit code of `call`, with one line on stderr where it could not do all it should."""
+    from fpmd_mjx.checkpoint import CheckpointError
+    from fpmd_mjx.train import Interrupted
+
+    try:
+        call()
+    except CheckpointError as error:
+        return _fail(str(error))
+    except Interrupted as stop:
+        print(f"fpmd: {stop}", file=sys.stderr)
+        return 128 + stop.signum
     return 0
 
 

@@ -327,7 +327,7 @@ def from_yaml(text: str) -> Config:
 
 
 def _keys(tree: Any, prefix: str = "") -> list[str]:
-    keys = []
+    keys: list[str] = []
     for key, value in tree.items():
         keys += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
     return keys

@@ -82,7 +82,7 @@ def finished(config: Config) -> bool:
 
 
 def _score(config: Config, episodes: int, display: Any) -> None:
-    """one_step in both simulators with fresh episodes, unless summary.json has them."""
+    """one_step of the final policy in both simulators, unless summary.json has the scores."""
     from fpmd_mjx import report
     from fpmd_mjx.evaluate import Mode
     from fpmd_mjx.score import SUMMARY_KEY, score_run, span
