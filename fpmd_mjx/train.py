@@ -112,11 +112,12 @@ def use_compile_cache() -> None:
 def claim_folder(config: Config) -> Path:
     """The run folder, new or of this very config; ConfigError if it belongs to another.
 
-    A folder without a checkpoint holds nothing that could be lost, and is taken over.
+    A folder with neither checkpoint nor summary holds nothing to lose, and is taken over.
     """
     folder = config.folder
     stored = folder / "config.yaml"
-    if stored.exists() and (folder / "checkpoints").exists():
+    results = (folder / "checkpoints", folder / "summary.json")
+    if stored.exists() and any(path.exists() for path in results):
         ours = _flat(yaml.safe_load(configs.to_yaml(config)))
         theirs = _flat(yaml.safe_load(stored.read_text()))
         for key in sorted(ours.keys() | theirs.keys()):
