@@ -65,7 +65,10 @@ class Program:
         config, spec = self.config, self.vector.env.spec
         keys, env_keys, learner_keys = split(jax.vmap(jax.random.key)(seeds), 3)
         one = replay.empty(config.replay_rows, config.num_envs, spec.obs_size, spec.action_size)
-        tile = lambda x: jnp.broadcast_to(x, (seeds.shape[0], *x.shape))  # noqa: E731
+
+        def tile(x: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(x, (seeds.shape[0], *x.shape))
+
         return TrainState(
             learner=jax.vmap(self.agent.init)(learner_keys),
             normalizer=jax.tree.map(tile, normalize.init(spec.obs_size)),
