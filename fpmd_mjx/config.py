@@ -2,11 +2,12 @@
 
 `load(overrides)` composes the YAML groups task, actor and preset with Hydra and returns a `Config`
 or raises `ConfigError` with one sentence that names the key, the value and the remedy. A preset
-may refine itself for one actor or task in the groups preset_actor and preset_task, so that no
-setting is ever chosen by an `if`.
+may refine itself for one actor in the group preset_actor, so that no setting is ever chosen by an
+`if`.
 """
 
 import difflib
+import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -210,6 +211,13 @@ _POSITIVE = [
     "learn.reward_scale",
     "actor.prior_std",
 ]
+_NOT_NEGATIVE = [
+    "warmup_steps",
+    "noise.scale",
+    "actor_optim.final_lr",
+    "actor_optim.decay_begin",
+]
+_FINITE = ["noise.lr", "noise.target_entropy", "critic.v_min", "critic.v_max"]
 _UNIT = ["learn.gamma", "actor.equal_time_share", "critic.tau", "improvement.stats_rate"]
 
 
@@ -229,16 +237,32 @@ def validate(config: Config) -> None:
     for key in _AT_LEAST_ONE:
         require(value(key) >= 1, key, "give a whole number of at least 1")
     for key in _POSITIVE:
-        require(value(key) > 0, key, "give a number above 0")
+        require(0 < value(key) < math.inf, key, "give a finite number above 0")
+    for key in _NOT_NEGATIVE:
+        require(0 <= value(key) < math.inf, key, "give a finite number of at least 0")
+    for key in _FINITE:
+        require(math.isfinite(value(key)), key, "give a finite number")
     for key in _UNIT:
         require(0 <= value(key) <= 1, key, "give a number between 0 and 1")
     for key in ("actor.hidden", "critic.hidden"):
         require(
             len(value(key)) > 0 and min(value(key)) >= 1, key, "give layer widths such as [256,256]"
         )
-    require(config.seed >= 0, "seed", "give a whole number of at least 0")
-    require(config.warmup_steps >= 0, "warmup_steps", "give a whole number of at least 0")
-    require(config.noise.scale >= 0, "noise.scale", "give a number of at least 0")
+    require(
+        0 <= config.seed <= 2**32 - config.seeds,
+        "seed",
+        "give a whole number of at least 0 with which every seed stays below 2**32",
+    )
+    require(
+        not Path(config.name).is_absolute() and ".." not in Path(config.name).parts,
+        "name",
+        "give a folder name such as first-try, with neither a leading / nor ..",
+    )
+    require(
+        config.actor_optim.decay_begin <= config.actor_optim.decay_end,
+        "actor_optim.decay_begin",
+        f"it must not exceed actor_optim.decay_end={config.actor_optim.decay_end}",
+    )
     require(config.critic.bins >= 2, "critic.bins", "give at least 2 bins")
     require(
         config.critic.v_min < config.critic.v_max,
@@ -314,7 +338,7 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(text: str) -> Config:
-    """The config that `to_yaml` wrote; unknown keys (of another version) raise ConfigError."""
+    """The config that `to_yaml` wrote; what this version does not know raises ConfigError."""
     try:
         tree = OmegaConf.merge(OmegaConf.structured(Config), yaml.safe_load(text))
         config = OmegaConf.to_object(tree)
@@ -323,6 +347,7 @@ def from_yaml(text: str) -> Config:
             f"the stored config does not fit this version: {_first_line(error)}"
         ) from error
     assert isinstance(config, Config)
+    validate(config)
     return config
 
 

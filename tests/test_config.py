@@ -126,6 +126,20 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "no seeds": (["seeds=0"], ["seeds=0", "at least 1"]),
     "no environments": (["num_envs=0"], ["num_envs=0", "at least 1"]),
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
+    "seed beyond 32 bits": (["seed=4294967295", "seeds=2"], ["seed=4294967295", "2**32"]),
+    "endless rate": (["critic.lr=inf"], ["critic.lr=inf", "finite"]),
+    "endless support": (["critic.v_max=inf"], ["critic.v_max=inf", "finite"]),
+    "negative noise": (["noise.scale=-0.1"], ["noise.scale=-0.1", "at least 0"]),
+    "target that is no number": (
+        ["noise.target_entropy=nan"],
+        ["noise.target_entropy=nan", "finite"],
+    ),
+    "decay upside down": (
+        ["actor_optim.decay_begin=9", "actor_optim.decay_end=8"],
+        ["actor_optim.decay_begin=9", "actor_optim.decay_end=8"],
+    ),
+    "name outside of the runs": (["name=../x"], ["name=../x", ".."]),
+    "absolute name": (["name=/x"], ["name=/x", "leading /"]),
     "no layers": (["actor.hidden=[]"], ["actor.hidden=[]", "[256,256]"]),
     "empty layer": (["critic.hidden=[64,0]"], ["critic.hidden=[64, 0]", "[256,256]"]),
     "gamma above one": (["learn.gamma=1.1"], ["learn.gamma=1.1", "between 0 and 1"]),
@@ -174,6 +188,9 @@ def test_a_mistake_is_answered_in_one_sentence(mistake: str) -> None:
         ["warmup_steps=999", "env_steps=1000"],
         ["learn.gamma=1.0", "actor.equal_time_share=0.0"],
         ["task.iterations=null", "warmup_steps=0"],
+        ["seed=4294967294", "seeds=2"],
+        ["actor_optim.decay_begin=0", "actor_optim.decay_end=0", "actor_optim.final_lr=0"],
+        ["name=study/first"],
     ],
 )
 def test_the_limits_themselves_are_allowed(overrides: list[str]) -> None:
