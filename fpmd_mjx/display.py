@@ -20,16 +20,15 @@ def clock(seconds: float) -> str:
 class Display:
     """The progress of one run, or of a suite of runs when `cells` is more than one.
 
-    cells: runs in all; each `begin` starts the next of them. Time left is what remains at the pace
-    of this process: of the run, and of the suite counting a run that has not begun like the mean of
-    those that have ended.
+    cells: runs to train; each `begin` starts the next of them. Time left is what remains at the
+    pace of this process: of the run, and of the suite, compilation and scoring included, counting
+    a run that has not begun like the mean of those before.
     """
 
     def __init__(self, cells: int = 1):
         self._cells = cells
         self._ended = 0
-        self._spent = 0.0
-        self._started = 0.0
+        self._opened = self._started = time.monotonic()
         self._name = ""
         self._total = 1
         self._first = 0
@@ -81,11 +80,6 @@ class Display:
     def end(self) -> None:
         """The run is over."""
         self._ended += 1
-        self._spent += time.monotonic() - self._started
-
-    def skip(self) -> None:
-        """A run of the suite that had ended before."""
-        self._cells -= 1
 
     def _title(self) -> str:
         return f"[{self._ended + 1}/{self._cells}] {self._name}" if self._cells > 1 else self._name
@@ -97,6 +91,5 @@ class Display:
         return spent * (self._total - done) / (done - self._first)
 
     def _all_left(self, left: float) -> float:
-        running = time.monotonic() - self._started + left
-        mean = (self._spent + running) / (self._ended + 1)
+        mean = (time.monotonic() - self._opened + left) / (self._ended + 1)
         return left + mean * (self._cells - self._ended - 1)

@@ -62,12 +62,11 @@ def run_suite(suite: Suite) -> None:
     from fpmd_mjx.display import Display
     from fpmd_mjx.train import claim_folder, train
 
-    with Display(len(suite.cells)) as display:
+    with Display(sum(not finished(config) for config in suite.cells)) as display:
         for config in suite.cells:
             if finished(config):
                 claim_folder(config)  # a folder of another config is an error, not a result
                 display.note(f"{config.folder}: finished before")
-                display.skip()
             else:
                 train(config, display)
             _score(config, suite.episodes, display)

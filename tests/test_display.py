@@ -67,25 +67,25 @@ def test_a_run_without_progress_does_not_divide_by_zero(time: Clock, capsys: Cap
 
 
 def test_the_time_left_of_a_suite(time: Clock, capsys: Capture) -> None:
-    with Display(cells=4) as shown:
-        shown.skip()  # 3 to go
+    with Display(cells=3) as shown:
+        time.now += 5  # compiles
         shown.begin("first", 0, 100)
         time.now += 20
-        shown.update(50, "x")  # 20 s more, then two runs of 40 s
-        time.now += 40  # it ended after 60 s
+        shown.update(50, "x")  # 20 s more, then two runs of 45 s
+        time.now += 40  # it ended after 65 s
         shown.end()
-        time.now += 500  # compiling and scoring are not training
+        time.now += 15  # scores the first and compiles the second
         shown.begin("second", 0, 100)
         time.now += 10
-        shown.update(50, "x")  # 10 s more, then one run of (60 + 20) / 2
+        shown.update(50, "x")  # 10 s more, then one run of (80 + 20) / 2
         time.now += 10
         shown.end()
         shown.begin("third", 0, 100)
         time.now += 5
         shown.update(50, "x")
     first, second, third = capsys.readouterr().err.splitlines()
-    assert first == "[1/3] first  50%  x  left 0:00:20, all 0:01:40"
-    assert second == "[2/3] second  50%  x  left 0:00:10, all 0:00:50"
+    assert first == "[1/3] first  50%  x  left 0:00:20, all 0:01:50"
+    assert second == "[2/3] second  50%  x  left 0:00:10, all 0:01:00"
     assert third == "[3/3] third  50%  x  left 0:00:05, all 0:00:05"
 
 
