@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import mujoco
@@ -44,11 +44,13 @@ class PhysicsState(struct.PyTreeNode):
         qpos: (nq,) float32, generalised positions.
         qvel: (nv,) float32, generalised velocities.
         qacc_warmstart: (nv,) float32, where the constraint solver starts.
+        act: (na,) float32, actuator activations; None in a model without any.
     """
 
     qpos: jax.Array
     qvel: jax.Array
     qacc_warmstart: jax.Array
+    act: jax.Array | None = None
 
 
 class State(struct.PyTreeNode):
@@ -59,17 +61,21 @@ class State(struct.PyTreeNode):
         obs: (obs_size,) float32.
         reward: () float32, of the step that led here; 0 after a reset.
         terminated: () bool, the task ended here (never a time limit); False after a reset.
+        task: what the task drew or remembers beyond the physics, such as the place of a target;
+            the same tree of arrays in every state of a task, None if there is nothing.
     """
 
     physics: PhysicsState
     obs: jax.Array
     reward: jax.Array
     terminated: jax.Array
+    task: Any = None
 
 
 class Env(Protocol):
     """One task as two pure functions of one unbatched simulation; `jax.vmap` makes a batch.
 
+    Tasks are subclasses, for `task_from_original`.
     Time limits, auto-reset and action rescaling are left to wrappers. `step` may read any field
     of the state it is given, `obs` included, so wrappers hand back states as they got them.
     """
@@ -87,6 +93,14 @@ class Env(Protocol):
         limited actuator, while control costs see the action as it was sent.
         """
         ...
+
+    def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> Any:
+        """Returns the `State.task` of an episode of the original, from its own model and data.
+
+        Tasks that keep something in `State.task` override it; it is how a port is put into the
+        very episode that the original plays.
+        """
+        return None
 
 
 def spec_from_model(

@@ -9,6 +9,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 from jax.typing import ArrayLike
 from mujoco import mjx
 
@@ -32,11 +33,10 @@ def prepare_model(
         ls_iterations: upper limit of line search iterations; None keeps the model's own.
 
     Raises:
-        UnsupportedModelError: if the model has state beyond qpos and qvel, or options for which
-            no exact replacement exists.
+        UnsupportedModelError: if the model has state beyond qpos, qvel and act, or options for
+            which no exact replacement exists.
     """
     for count, what in (
-        (model.na, "actuator activations"),
         (model.nmocap, "mocap bodies"),
         (model.nplugin, "plugins"),
     ):
@@ -57,6 +57,10 @@ def prepare_model(
     model = copy.deepcopy(model)
     # Energy is a diagnostic that nothing in the dynamics reads, and MJX refuses the flag.
     model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT:
+        # MJX refuses pairs of geoms that it has no collider for even if nothing may collide.
+        model.geom_contype[:] = 0
+        model.geom_conaffinity[:] = 0
     # A vmapped while loop runs until its slowest member is done, so a generous limit costs the
     # whole batch; tasks lower it where that moves nothing.
     if iterations is not None:
@@ -114,12 +118,16 @@ class Physics:
             mjx.make_data(self.model, impl="jax"),
         )
 
-    def init(self, qpos: ArrayLike, qvel: ArrayLike) -> PhysicsState:
-        """Returns the state at `qpos` (nq,) and `qvel` (nv,), as after MuJoCo's data reset."""
+    def init(self, qpos: ArrayLike, qvel: ArrayLike, act: ArrayLike | None = None) -> PhysicsState:
+        """Returns the state at `qpos` (nq,), `qvel` (nv,) and `act` (na,), 0 unless given, as
+        after MuJoCo's data reset."""
+        if act is None and self.model.na:
+            act = np.zeros(self.model.na)
         return PhysicsState(
             qpos=jnp.asarray(qpos, jnp.float32),
             qvel=jnp.asarray(qvel, jnp.float32),
             qacc_warmstart=jnp.zeros(self.model.nv, jnp.float32),
+            act=None if act is None else jnp.asarray(act, jnp.float32),
         )
 
     def substep(self, state: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, mjx.Data]:
@@ -165,15 +173,31 @@ class Physics:
         return state, jax.tree.map(lambda leaf: leaf[-1], seen)
 
     def kinematics(self, state: PhysicsState) -> mjx.Data:
-        """Returns data whose body positions, frames and velocities belong to `state`.
+        """Returns data whose positions, frames and velocities, and the sensors that read them,
+        belong to `state`: what the original reads after its `mj_step1`.
 
-        Forces, accelerations, contacts and sensors in it are not computed.
+        Forces, accelerations and contacts in it, and the sensors that read them, are not
+        computed. What is not used costs nothing in a compiled program.
+        """
+        stages = (mjx.kinematics, mjx.com_pos, mjx.com_vel, mjx.sensor_pos, mjx.sensor_vel)
+        with jax.default_matmul_precision("highest"):
+            data = self._load(state)
+            for stage in stages:
+                data = stage(self._mjx_model, data)
+        return data
+
+    def forward(self, state: PhysicsState, ctrl: jax.Array | None = None) -> mjx.Data:
+        """Returns data as `mj_forward` leaves it, with contacts, forces and all sensors.
+
+        Args:
+            state: where to evaluate.
+            ctrl: (nu,) controls in native units, 0 unless given.
         """
         with jax.default_matmul_precision("highest"):
             data = self._load(state)
-            for stage in (mjx.kinematics, mjx.com_pos, mjx.com_vel):
-                data = stage(self._mjx_model, data)
-        return data
+            if ctrl is not None:
+                data = data.replace(ctrl=jnp.asarray(ctrl, jnp.float32))
+            return mjx.forward(self._mjx_model, data)
 
     def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""
@@ -183,9 +207,10 @@ class Physics:
         return data._impl.subtree_linvel[body]
 
     def _load(self, state: PhysicsState) -> mjx.Data:
-        return self._template.replace(
+        data = self._template.replace(
             qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart
         )
+        return data if state.act is None else data.replace(act=state.act)
 
 
 def center(state: PhysicsState, coordinate: int) -> tuple[PhysicsState, jax.Array]:
@@ -212,4 +237,5 @@ def _pack(data: mjx.Data) -> PhysicsState:
         qpos=jnp.asarray(data.qpos, jnp.float32),
         qvel=jnp.asarray(data.qvel, jnp.float32),
         qacc_warmstart=jnp.asarray(data.qacc_warmstart, jnp.float32),
+        act=jnp.asarray(data.act, jnp.float32) if data.act.shape[-1] else None,
     )

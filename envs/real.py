@@ -17,18 +17,26 @@ class RealEnv(Protocol):
 
     Attributes:
         model: the original's MuJoCo model.
+        data: the original's simulation.
         qpos: (nq,) float64, a copy of the current positions.
         qvel: (nv,) float64, a copy of the current velocities.
+        act: (na,) float64, a copy of the current actuator activations.
     """
 
     @property
     def model(self) -> mujoco.MjModel: ...
 
     @property
+    def data(self) -> mujoco.MjData: ...
+
+    @property
     def qpos(self) -> np.ndarray: ...
 
     @property
     def qvel(self) -> np.ndarray: ...
+
+    @property
+    def act(self) -> np.ndarray: ...
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Starts an episode, from the original's stream of random numbers if seed is None."""
@@ -85,12 +93,20 @@ class _GymEnv:
         return self._env.unwrapped.model
 
     @property
+    def data(self) -> mujoco.MjData:
+        return self._env.unwrapped.data
+
+    @property
     def qpos(self) -> np.ndarray:
-        return self._env.unwrapped.data.qpos.copy()
+        return self.data.qpos.copy()
 
     @property
     def qvel(self) -> np.ndarray:
-        return self._env.unwrapped.data.qvel.copy()
+        return self.data.qvel.copy()
+
+    @property
+    def act(self) -> np.ndarray:
+        return self.data.act.copy()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         self._running = True
@@ -127,12 +143,20 @@ class _DmControlEnv:
         return self._env.physics.model.ptr
 
     @property
+    def data(self) -> mujoco.MjData:
+        return self._env.physics.data.ptr
+
+    @property
     def qpos(self) -> np.ndarray:
-        return np.array(self._env.physics.data.qpos)
+        return self.data.qpos.copy()
 
     @property
     def qvel(self) -> np.ndarray:
-        return np.array(self._env.physics.data.qvel)
+        return self.data.qvel.copy()
+
+    @property
+    def act(self) -> np.ndarray:
+        return self.data.act.copy()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         if seed is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs.base import PhysicsState, State, spec_from_model
+from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
 from envs.physics import Physics
@@ -14,7 +14,7 @@ _CART_BOUNDS = (-0.25, 0.25)  # m, where the sparse reward is paid
 _UPRIGHT_BOUNDS = (0.995, 1.0)  # cosine of the pole's angle, likewise
 
 
-class Cartpole:
+class Cartpole(Env):
     """The single-pole tasks of dm_control's `suite/cartpole.py`.
 
     Observation: cart position (m), cosine and sine of the pole's angle (0 is upright), velocities

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs.base import PhysicsState, State, spec_from_model
+from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
 from envs.physics import Physics, center, uncenter
@@ -17,7 +17,7 @@ _FULL_SPEED = 10.0  # m/s
 _SETTLING_STEPS = 200
 
 
-class CheetahRun:
+class CheetahRun(Env):
     """The task of dm_control's `suite/cheetah.py`.
 
     Observation: qpos without the horizontal position, then qvel. Reward: horizontal speed of the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs.base import PhysicsState, State, spec_from_model
+from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.models import gym_model
 from envs.physics import Physics, center, uncenter
 
@@ -14,7 +14,7 @@ _CONTROL_COST = 0.1
 _RESET_NOISE = 0.1
 
 
-class HalfCheetah:
+class HalfCheetah(Env):
     """The task of gymnasium's `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are alike.
 
     Observation: qpos without the horizontal position, then qvel. Reward: mean forward speed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs.base import State, spec_from_model
+from envs.base import Env, State, spec_from_model
 from envs.models import gym_model
 from envs.physics import Physics
 
@@ -13,7 +13,7 @@ _MAX_ANGLE = 0.2  # rad
 _RESET_NOISE = 0.01
 
 
-class InvertedPendulum:
+class InvertedPendulum(Env):
     """The task of gymnasium's `inverted_pendulum_v4.py` and `inverted_pendulum_v5.py`.
 
     Observation: cart position (m), pole angle (rad), and their velocities. Terminates when the

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import mujoco
 from mujoco import mjx
 
-from envs.base import PhysicsState, State, spec_from_model
+from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.models import gym_model
 from envs.physics import Physics
 
@@ -16,7 +16,7 @@ _VELOCITY_NOISE = 0.005  # rad/s
 _GOAL_RADIUS = 0.2  # m
 
 
-class Reacher:
+class Reacher(Env):
     """The task of gymnasium's `reacher_v4.py` and `reacher_v5.py`.
 
     Observation: cosines and sines of the two joint angles, target position (m), joint velocities
