@@ -8,19 +8,22 @@ import mujoco
 import numpy as np
 import pytest
 
+from envs.base import PhysicsState
 from envs.physics import Physics, UnsupportedModelError, prepare_model
 
 from .harness import load
 
 # Velocities of some m/s in float32.
 LINVEL_TOLERANCE = 1e-5
+# A smooth motion of 0.04 s, in rad and N.
+STEP_TOLERANCE = 1e-5
 
 PENDULUM = """
 <mujoco>
   <option {option}><flag energy="enable"/></option>
   <worldbody>
     <body name="pole">
-      <joint name="hinge" type="hinge" axis="0 1 0"/>
+      <joint name="hinge" type="hinge" axis="0 1 0" {joint}/>
       <geom type="capsule" fromto="0 0 0 0 0 1" size="0.05"/>
     </body>
     {world}
@@ -30,9 +33,11 @@ PENDULUM = """
 """
 
 
-def pendulum(option: str = "", world: str = "", actuator: str = "") -> mujoco.MjModel:
+def pendulum(
+    option: str = "", world: str = "", joint: str = "", actuator: str = ""
+) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(
-        PENDULUM.format(option=option, world=world, actuator=actuator)
+        PENDULUM.format(option=option, world=world, joint=joint, actuator=actuator)
     )
 
 
@@ -53,10 +58,6 @@ def test_energy_flag_is_cleared_on_a_copy() -> None:
         ({"option": 'solver="PGS"'}, "PGS"),
         ({"option": 'integrator="implicit"'}, "MJX does not support"),
         ({"world": '<body name="m" mocap="true"/>'}, "mocap"),
-        (
-            {"actuator": '<general joint="hinge" dyntype="integrator"/>'},
-            "activations",
-        ),
     ],
 )
 def test_unsupported_models_are_named(model: dict[str, str], problem: str) -> None:
@@ -69,6 +70,43 @@ def test_counts_must_be_positive() -> None:
         Physics(pendulum(), substeps=0)
     with pytest.raises(ValueError, match="ls_iterations"):
         prepare_model(pendulum(), ls_iterations=0)
+
+
+def test_activations_and_sensors_are_those_of_mujoco() -> None:
+    actuator = '<general name="a" joint="hinge" dyntype="filter" dynprm="0.1" gainprm="9"/>'
+    sensors = '<sensor><actuatorfrc actuator="a"/><jointvel joint="hinge"/></sensor>'
+    # MJX leaves out the sensors of forces in a model where nothing can be constrained.
+    limit = 'range="-90 90"'
+    model = pendulum(joint=limit, actuator=f"{actuator}</actuator>{sensors}<actuator>")
+    physics = Physics(model, substeps=20)
+    data = mujoco.MjData(model)
+    data.qpos[:], data.act[:], data.ctrl[:] = 0.3, -0.7, 0.5
+    state = physics.init(data.qpos, data.qvel, data.act)
+    mujoco.mj_step(model, data, physics.substeps)
+
+    @jax.jit
+    def advance(state: PhysicsState) -> tuple[PhysicsState, jax.Array, jax.Array]:
+        state, _ = physics.step(state, jnp.full(1, 0.5), lambda data: None)
+        forward = physics.forward(state, jnp.full(1, 0.5)).sensordata
+        return state, forward, physics.kinematics(state).sensordata
+
+    state, forward, kinematics = advance(state)
+    np.testing.assert_allclose(state.qpos, data.qpos, atol=STEP_TOLERANCE)
+    np.testing.assert_allclose(state.act, data.act, atol=STEP_TOLERANCE)
+    assert data.act[0] > -0.5  # it moved, so that there was something to carry
+    mujoco.mj_forward(model, data)
+    np.testing.assert_allclose(forward, data.sensordata, atol=STEP_TOLERANCE)
+    np.testing.assert_allclose(kinematics[1], data.sensordata[1], atol=STEP_TOLERANCE)
+    assert physics.init([0.3], [0.0]).act.shape == (1,)
+    assert Physics(pendulum(), substeps=1).init([0.3], [0.0]).act is None
+
+
+def test_a_model_without_contacts_needs_no_colliders() -> None:
+    world = '<geom type="plane" size="1 1 1"/><geom type="cylinder" size="1 1"/>'
+    flag = 'timestep="0.002"><flag contact="disable"/></option><option '
+    physics = Physics(pendulum(option=flag, world=world), substeps=1)
+    assert not physics.model.geom_contype.any()
+    assert not physics.model.geom_conaffinity.any()
 
 
 def test_kinematics_are_up_to_date() -> None:
