@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from mujoco import mjx
 
 from envs.base import PhysicsState
+from envs.collision import corrected_colliders
 
 T = TypeVar("T")
 
@@ -141,7 +142,7 @@ class Physics:
             The next state, and the data as `mj_step` leaves it: qpos and qvel are new, while
             derived quantities (xpos, contacts, ...) are those of the last dynamics evaluation.
         """
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("highest"), corrected_colliders():
             data = self._load(state).replace(ctrl=jnp.asarray(ctrl, jnp.float32))
             data = mjx.step(self._mjx_model, data)
         return _pack(data), data
@@ -193,7 +194,7 @@ class Physics:
             state: where to evaluate.
             ctrl: (nu,) controls in native units, 0 unless given.
         """
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("highest"), corrected_colliders():
             data = self._load(state)
             if ctrl is not None:
                 data = data.replace(ctrl=jnp.asarray(ctrl, jnp.float32))
