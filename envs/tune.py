@@ -141,7 +141,9 @@ def tune(name: str, states: int) -> dict[str, Any]:
     buffers = None
     if importlib.util.find_spec("warp") is not None:
         buffers = _buffers(own, seen)
-        limits |= {what: 8 * int(np.ceil(_ROOM * most / 8)) for what, most in buffers.items()}
+        limits |= {
+            what: 8 * max(1, int(np.ceil(_ROOM * most / 8))) for what, most in buffers.items()
+        }
     return {
         "task": name,
         "limits": limits,

@@ -81,7 +81,7 @@ class WarpSimulation:
 
         For a single state: a batch shares the first buffer.
         """
-        impl = self._run(warp_collision.forward, self._model, *self._without_ctrl(state))._impl
+        impl = self._at_rest(jax.tree.map(lambda leaf: leaf[None], state))._impl
         return jnp.maximum(impl.ncollision[0], impl.nacon[0]), impl.nefc[0]
 
     def _advance(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
@@ -97,18 +97,17 @@ class WarpSimulation:
         return _of_each(self._run(warp_collision.forward, model, state, ctrl))
 
     def _collide(self, state: PhysicsState) -> jax.Array:
-        impl = self._run(warp_collision.forward, self._model, *self._without_ctrl(state))._impl
+        impl = self._at_rest(state)._impl
         count = state.qpos.shape[0]
         used = jnp.arange(impl.naconmax) < impl.nacon[0]
         touching = used & (impl.contact__dist < impl.contact__includemargin)
         owner = jnp.where(touching, impl.contact__worldid, count)
         return jnp.zeros(count, bool).at[owner].set(True, mode="drop")
 
-    def _without_ctrl(self, state: PhysicsState) -> tuple[PhysicsState, jax.Array]:
-        """Returns (state, controls) as batches, of one if `state` is no batch."""
-        if state.qpos.ndim == 1:
-            state = jax.tree.map(lambda leaf: leaf[None], state)
-        return state, jnp.zeros((state.qpos.shape[0], self._model.nu), jnp.float32)
+    def _at_rest(self, state: PhysicsState) -> mjx.Data:
+        """Evaluates states (n, ...) without control."""
+        ctrl = jnp.zeros((state.qpos.shape[0], self._model.nu), jnp.float32)
+        return self._run(warp_collision.forward, self._model, state, ctrl)
 
     def _run(
         self,
