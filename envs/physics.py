@@ -1,10 +1,11 @@
-"""One MuJoCo model on MJX (impl=jax): a minimal state, its step, and up-to-date kinematics."""
+"""One MuJoCo model on MJX: a minimal state, its step, and up-to-date kinematics."""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, Protocol, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,29 @@ from jax.typing import ArrayLike
 from mujoco import mjx
 
 from envs.base import PhysicsState
+from envs.collision import corrected_colliders
 
 T = TypeVar("T")
+
+Impl = Literal["jax", "warp", "auto"]
+
+
+class PhysicsOptions(TypedDict, total=False):
+    """The arguments of `Physics` that a task leaves open: its own keywords, passed on.
+
+    Attributes:
+        impl: "jax" for MJX, "warp" for MJX-Warp, "auto" for what suits the default device.
+        iterations: constraint solver iterations; None keeps the model's own limit.
+        ls_iterations: line search iterations; None keeps the model's own limit.
+        contacts: warp's buffer, in pairs of geoms that come near each other, per simulation.
+        constraints: warp's buffer, in rows of constraints, per simulation.
+    """
+
+    impl: Impl
+    iterations: int | None
+    ls_iterations: int | None
+    contacts: int | None
+    constraints: int | None
 
 
 class UnsupportedModelError(ValueError):
@@ -70,14 +92,119 @@ def prepare_model(
     return model
 
 
+def resolve_impl(impl: Impl) -> Literal["jax", "warp"]:
+    """Returns the backend that `impl` names: for "auto", warp if it is installed and the default
+    device is an NVIDIA GPU.
+
+    Raises:
+        ValueError: if there is no such backend.
+        ModuleNotFoundError: if warp is asked for and not installed.
+    """
+    if impl not in ("jax", "warp", "auto"):
+        raise ValueError(f"impl must be 'jax', 'warp' or 'auto', got {impl!r}.")
+    installed = importlib.util.find_spec("warp") is not None
+    if impl == "warp" and not installed:
+        raise ModuleNotFoundError(
+            "impl='warp' needs the package warp-lang: run `pip install 'fpmd-mjx[gpu]'`."
+        )
+    if impl == "auto":
+        [device] = jnp.zeros(()).devices()
+        on_nvidia = "cuda" in device.client.platform_version.lower()
+        return "warp" if installed and on_nvidia else "jax"
+    return impl
+
+
+class Simulation(Protocol):
+    """A model on one of MJX's backends."""
+
+    def step(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
+        """Returns data as `mj_step` leaves it."""
+        ...
+
+    def forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
+        """Returns data as `mj_forward` leaves it."""
+        ...
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        """Returns () bool, whether MuJoCo would list a contact."""
+        ...
+
+    def external_forces(self, data: mjx.Data) -> jax.Array:
+        """Returns MuJoCo's `cfrc_ext`, (nbody, 6), of a dynamics evaluation."""
+        ...
+
+
+class JaxSimulation:
+    """A model on MJX's own backend (impl=jax)."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        """Puts the model, after `prepare_model`, on the default device."""
+        self.model = mjx.put_model(model, impl="jax")
+        # make_data leaves weakly typed leaves, which would make the second call of a jitted
+        # function trace again.
+        self._template = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype),
+            mjx.make_data(model, impl="jax"),
+        )
+
+    def load(self, state: PhysicsState) -> mjx.Data:
+        """Returns data in which nothing is computed yet."""
+        data = self._template.replace(
+            qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart
+        )
+        return data if state.act is None else data.replace(act=state.act)
+
+    def step(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
+        with corrected_colliders():
+            return mjx.step(self.model, self.load(state).replace(ctrl=ctrl))
+
+    def forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
+        model = self.model if actuated else without_actuation(self.model)
+        with corrected_colliders():
+            return mjx.forward(model, self.load(state).replace(ctrl=ctrl))
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        data = self.load(state)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.collision):
+            data = stage(self.model, data)
+        # MJX gives contacts no public name. It holds a slot for each that may ever exist.
+        contact = data._impl.contact
+        return jnp.any(contact.dist < contact.includemargin)
+
+    def external_forces(self, data: mjx.Data) -> jax.Array:
+        return mjx.rne_postconstraint(self.model, data)._impl.cfrc_ext
+
+
+def without_actuation(model: mjx.Model) -> mjx.Model:
+    """Returns the model with all actuators switched off."""
+    flags = model.opt.disableflags | mjx.DisableBit.ACTUATION
+    return model.replace(opt=model.opt.replace(disableflags=flags))
+
+
+def _without_contacts(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Returns a copy for kinematics alone: MJX then neither needs a collider for each pair of
+    geoms nor memory for their contacts."""
+    model = copy.deepcopy(model)
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    model.geom_contype[:] = 0
+    model.geom_conaffinity[:] = 0
+    return model
+
+
 class Physics:
     """A model on MJX with pure, unbatched functions over `PhysicsState`.
 
     Physics runs in float32 with full-precision matrix products whatever precision surrounds it
     (the default on accelerators would round them to bfloat16 or TF32); no global flag is set.
+    Contacts of capsules with planes are C MuJoCo's on either backend, see `envs.collision`.
+
+    With impl=warp, a step whose contacts or constraints did not fit into the buffers leaves nan in
+    qpos and qvel. `contacts` is a mean over the batch: a simulation may have more while others
+    have less. What the step reads has no contacts in it, as they belong to the whole batch.
 
     Attributes:
         model: the MuJoCo model that is simulated, after `prepare_model`.
+        impl: the backend, "jax" or "warp".
         substeps: physics steps per control step.
         control_dt: seconds per control step.
     """
@@ -89,34 +216,49 @@ class Physics:
         substeps: int,
         iterations: int | None = None,
         ls_iterations: int | None = None,
+        impl: Impl = "jax",
+        contacts: int | None = None,
+        constraints: int | None = None,
+        reads_forces: bool = False,
     ) -> None:
         """Puts the model on the default device.
 
         Args:
             model: a compiled MuJoCo model.
             substeps: physics steps per control step, at least 1.
-            iterations: constraint solver iterations; None keeps the model's own limit.
-            ls_iterations: line search iterations; None keeps the model's own limit.
+            iterations, ls_iterations, impl, contacts, constraints: see `PhysicsOptions`. Buffer
+                sizes that are None are warp's guess, and jax has no buffers.
+            reads_forces: whether `external_forces` will be asked for, which warp has to compute
+                within its step.
 
         Raises:
-            UnsupportedModelError: if MJX cannot simulate the model exactly.
-            ValueError: if a count is below 1.
+            UnsupportedModelError: if the backend cannot simulate the model exactly.
+            ValueError: if a count is below 1, or there is no such backend.
+            ModuleNotFoundError: if warp is asked for and not installed.
         """
         if substeps < 1:
             raise ValueError(f"substeps must be at least 1, got {substeps}.")
+        self.impl = resolve_impl(impl)
         self.model = prepare_model(model, iterations=iterations, ls_iterations=ls_iterations)
         self.substeps = substeps
         self.control_dt = float(model.opt.timestep * substeps)
+        self._dynamics: Simulation
         try:
-            self._mjx_model = mjx.put_model(self.model, impl="jax")
+            if self.impl == "warp":
+                # Not at the top: warp is optional, and its import takes seconds.
+                from envs.warp_physics import WarpSimulation
+
+                self._dynamics = WarpSimulation(
+                    self.model,
+                    contacts=contacts,
+                    constraints=constraints,
+                    reads_forces=reads_forces,
+                )
+                self._kinematics = JaxSimulation(_without_contacts(self.model))
+            else:
+                self._dynamics = self._kinematics = JaxSimulation(self.model)
         except (NotImplementedError, ValueError) as error:
             raise UnsupportedModelError(f"MJX does not support the model: {error}") from error
-        # make_data leaves weakly typed leaves, which would make the second call of a jitted
-        # function trace again.
-        self._template = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype),
-            mjx.make_data(self.model, impl="jax"),
-        )
 
     def init(self, qpos: ArrayLike, qvel: ArrayLike, act: ArrayLike | None = None) -> PhysicsState:
         """Returns the state at `qpos` (nq,), `qvel` (nv,) and `act` (na,), 0 unless given, as
@@ -140,11 +282,11 @@ class Physics:
         Returns:
             The next state, and the data as `mj_step` leaves it: qpos and qvel are new, while
             derived quantities (xpos, contacts, ...) are those of the last dynamics evaluation.
+            Where C MuJoCo would find that the simulation has blown up and reset it, qpos is nan.
         """
         with jax.default_matmul_precision("highest"):
-            data = self._load(state).replace(ctrl=jnp.asarray(ctrl, jnp.float32))
-            data = mjx.step(self._mjx_model, data)
-        return _pack(data), data
+            data = self._dynamics.step(state, jnp.asarray(ctrl, jnp.float32))
+        return _given_up(_pack(data)), data
 
     def step(
         self, state: PhysicsState, ctrl: jax.Array, read: Callable[[mjx.Data], T]
@@ -181,36 +323,55 @@ class Physics:
         """
         stages = (mjx.kinematics, mjx.com_pos, mjx.com_vel, mjx.sensor_pos, mjx.sensor_vel)
         with jax.default_matmul_precision("highest"):
-            data = self._load(state)
+            data = self._kinematics.load(state)
             for stage in stages:
-                data = stage(self._mjx_model, data)
+                data = stage(self._kinematics.model, data)
         return data
 
-    def forward(self, state: PhysicsState, ctrl: jax.Array | None = None) -> mjx.Data:
+    def forward(
+        self, state: PhysicsState, ctrl: jax.Array | None = None, *, actuated: bool = True
+    ) -> mjx.Data:
         """Returns data as `mj_forward` leaves it, with contacts, forces and all sensors.
 
         Args:
             state: where to evaluate.
             ctrl: (nu,) controls in native units, 0 unless given.
+            actuated: False switches all actuators off, as dm_control does at a reset; without
+                control, those with activations or a spring would still pull.
         """
+        ctrl = jnp.zeros(self.model.nu) if ctrl is None else ctrl
         with jax.default_matmul_precision("highest"):
-            data = self._load(state)
-            if ctrl is not None:
-                data = data.replace(ctrl=jnp.asarray(ctrl, jnp.float32))
-            return mjx.forward(self._mjx_model, data)
+            return self._dynamics.forward(state, jnp.asarray(ctrl, jnp.float32), actuated)
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        """Returns () bool, whether MuJoCo would list a contact, of any two geoms."""
+        with jax.default_matmul_precision("highest"):
+            return self._dynamics.in_contact(state)
 
     def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""
         with jax.default_matmul_precision("highest"):
-            data = mjx.subtree_vel(self._mjx_model, self.kinematics(state))
+            data = mjx.subtree_vel(self._kinematics.model, self.kinematics(state))
         # MJX gives this quantity no public name: its own sensors read it here.
         return data._impl.subtree_linvel[body]
 
-    def _load(self, state: PhysicsState) -> mjx.Data:
-        data = self._template.replace(
-            qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart
-        )
-        return data if state.act is None else data.replace(act=state.act)
+    def external_forces(self, data: mjx.Data) -> jax.Array:
+        """Returns what acts on each body from outside of its tree, such as contacts: (nbody, 6),
+        torque (N m) and force (N) about the tree's centre of mass.
+
+        Args:
+            data: of a dynamics evaluation, such as `step` and `forward` give.
+
+        Raises:
+            ValueError: if impl=warp was not told to compute them, with `reads_forces`.
+        """
+        with jax.default_matmul_precision("highest"):
+            return self._dynamics.external_forces(data)
+
+    def body_inertias(self, data: mjx.Data) -> jax.Array:
+        """Returns the inertia of each body about its tree's centre of mass, in `data`: (nbody,
+        10), as MuJoCo's `cinert`."""
+        return data._impl.cinert
 
 
 def center(state: PhysicsState, coordinate: int) -> tuple[PhysicsState, jax.Array]:
@@ -239,3 +400,10 @@ def _pack(data: mjx.Data) -> PhysicsState:
         qacc_warmstart=jnp.asarray(data.qacc_warmstart, jnp.float32),
         act=jnp.asarray(data.act, jnp.float32) if data.act.shape[-1] else None,
     )
+
+
+def _given_up(state: PhysicsState) -> PhysicsState:
+    """Returns the state, with nan for qpos if C MuJoCo's next step would reset it."""
+    checked = jnp.concatenate([state.qpos, state.qvel, state.qacc_warmstart])
+    sound = jnp.all(jnp.abs(checked) <= mujoco.mjMAXVAL)  # no comparison with a nan is true
+    return state.replace(qpos=jnp.where(sound, state.qpos, jnp.float32(jnp.nan)))

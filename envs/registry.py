@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Unpack
 
 from envs.base import Env
 from envs.dmc.cartpole import Cartpole
@@ -13,6 +13,8 @@ from envs.dmc.cheetah import CheetahRun
 from envs.gym.half_cheetah import HalfCheetah
 from envs.gym.inverted_pendulum import InvertedPendulum
 from envs.gym.reacher import Reacher
+from envs.limits import limits_of
+from envs.physics import PhysicsOptions
 
 _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/cartpole_balance": functools.partial(Cartpole, swing_up=False, sparse=False),
@@ -44,18 +46,19 @@ def tasks() -> list[str]:
     return sorted(_TASKS)
 
 
-def make(name: str, **options: Any) -> Env:
+def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     """Builds a task.
 
     Args:
         name: one of `tasks()`.
-        **options: of the task's constructor. All take `iterations` and `ls_iterations`, the
-            limits of the constraint solver and its line search; None keeps the model's own.
+        **options: how to simulate it, such as `impl="warp"`; instead of what was measured for
+            the task, see `envs.limits`.
 
     Raises:
         UnknownTaskError: if there is no such task.
-        UnsupportedModelError: if MJX cannot simulate the task's model.
+        UnsupportedModelError: if the backend cannot simulate the task's model.
+        ModuleNotFoundError: if impl=warp is asked for and not installed.
     """
     if name not in _TASKS:
         raise UnknownTaskError(name, _TASKS)
-    return _TASKS[name](**options)
+    return _TASKS[name](**{**limits_of(name), **options})

@@ -10,11 +10,16 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import mujoco
 from flax import struct
 
 from envs.base import Env, State
 
 T = TypeVar("T")
+
+# Where C MuJoCo, too, takes positions, velocities and accelerations for a simulation that has
+# blown up, and resets it.
+LARGEST = mujoco.mjMAXVAL
 
 
 class VectorState(struct.PyTreeNode):
@@ -38,7 +43,8 @@ class Outcome(struct.PyTreeNode):
 
     terminated: the task ended; truncated: the time limit (or `nonfinite`) ended the episode and
     the task did not: never both. finished: an episode that counts ended, with `ret`, its return,
-    and `length`, its control steps. nonfinite: the simulation blew up; its step pays 0.
+    and `length`, its control steps. nonfinite: the simulation blew up (`is_sound`); its step pays
+    0.
     """
 
     reward: jax.Array
@@ -69,11 +75,13 @@ def select(mask: jax.Array, true: T, false: T) -> T:
     return jax.tree.map(pick, true, false)
 
 
-def all_finite(state: State) -> jax.Array:
-    """Whether every number of each environment is finite: leaves (n, ...) -> (n,)."""
+def is_sound(state: State) -> jax.Array:
+    """Whether every number of each environment is one, and none is beyond `LARGEST`: leaves
+    (n, ...) -> (n,)."""
     leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    finite = [jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), -1) for x in leaves]
-    return jnp.all(jnp.stack(finite), 0)
+    # No comparison with a nan is true.
+    sound = [jnp.all(jnp.abs(x.reshape(x.shape[0], -1)) <= LARGEST, -1) for x in leaves]
+    return jnp.all(jnp.stack(sound), 0)
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,16 @@ class VectorEnv:
         return -(-self.env.spec.episode_steps // self.action_repeat)
 
     def reset(self, keys: jax.Array, count: int) -> State:
-        """`count` fresh reset states for each key: leaves (seeds, count, ...)."""
+        """`count` fresh reset states for each key: leaves (seeds, count, ...).
+
+        A start that blew up, while the bodies settled, say, is replaced by another.
+        """
         draw = jax.vmap(lambda key: jax.random.split(key, count))(keys)
-        return unflatten(jax.vmap(self.env.reset)(flatten(draw)), keys.shape[0])
+        states = jax.vmap(self.env.reset)(flatten(draw))
+        sound = is_sound(states).reshape(keys.shape[0], count)
+        which = jnp.where(sound, jnp.arange(count), jnp.argmax(sound, 1)[:, None])
+        states = unflatten(states, keys.shape[0])
+        return jax.tree.map(lambda x: jax.vmap(lambda p, i: p[i])(x, which), states)
 
     def init(self, keys: jax.Array) -> VectorState:
         """Fresh environments and a full pool; keys: (seeds,).
@@ -151,7 +166,7 @@ class VectorEnv:
         to act on: after an episode's last step it is the first one of the next episode.
         """
         after = self.physics(state.env, action)
-        nonfinite = ~unflatten(all_finite(flatten(after)), action.shape[0])
+        nonfinite = ~unflatten(is_sound(flatten(after)), action.shape[0])
         reward = jnp.where(nonfinite, 0.0, after.reward)
         terminated = after.terminated & ~nonfinite
         clock = state.clock + 1

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 import envs
-from envs.wrappers import all_finite, flatten, unflatten
+from envs.wrappers import flatten, is_sound, unflatten
 from fpmd_mjx import normalize
 from fpmd_mjx.collect import split
 from fpmd_mjx.config import ConfigError
@@ -78,7 +78,7 @@ def rollout(
         state, keys, alive, ret, length = carry
         keys, act_keys = split(keys, 2)
         state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
-        alive &= unflatten(all_finite(flatten(state)), lead[0])
+        alive &= unflatten(is_sound(flatten(state)), lead[0])
         ret += jnp.where(alive, state.reward, 0.0)
         length += alive
         return (state, keys, alive & ~state.terminated, ret, length), None

@@ -114,7 +114,7 @@ def test_the_other_modes_sample(plain: Toy) -> None:
 
 def known(end: float, breaks: bool, repeat: int = 1) -> tuple[float, int]:
     """(return, length) of a corridor; a repeated step ends at a termination."""
-    if breaks and end == 5:
+    if breaks and end in (5, 6):
         return 1.0 + 2.0, 2
     steps = min(int(end), 6)
     return steps * (steps + 1) / 2, -(-steps // repeat) * repeat
@@ -139,7 +139,7 @@ def test_returns_are_those_known_by_hand(toys: Toys, name: str) -> None:
         assert host(length).ravel().tolist() == [length for _, length in expected]
         seen |= set(ends)
     assert len(seen) >= 4
-    assert name != "rich" or 5.0 in seen
+    assert name != "rich" or {5.0, 6.0} <= seen
 
 
 class Original:

@@ -61,7 +61,7 @@ class Corridor:
 
     Observation: position, end, and the last action in its native range [-2, 6]. The episode
     terminates at the end, and the time limit is 6 steps; so whatever the policy does, the return is
-    k (k + 1) / 2 with k = min(end, 6). `breaks`: corridors of 5 steps blow up at the third.
+    k (k + 1) / 2 with k = min(end, 6). `breaks`: corridors of 5 and 6 steps blow up at the third.
     """
 
     def __init__(self, breaks: bool = False) -> None:
@@ -74,8 +74,9 @@ class Corridor:
 
     def step(self, state: State, action: jax.Array) -> State:
         position, end = state.physics.qpos + 1.0, state.physics.qvel
-        broken = self.breaks & (end == 5.0) & (position == 3.0)
-        return self._state(jnp.where(broken, jnp.nan, position), end, action, position[0])
+        broken = self.breaks & ((end == 5.0) | (end == 6.0)) & (position == 3.0)
+        blown_up = jnp.where(end == 5.0, jnp.nan, 1e11)
+        return self._state(jnp.where(broken, blown_up, position), end, action, position[0])
 
     def _state(self, position: jax.Array, end: jax.Array, action: jax.Array, reward: Any) -> State:
         obs = jnp.concatenate([position, end, action])

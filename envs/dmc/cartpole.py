@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _CART_BOUNDS = (-0.25, 0.25)  # m, where the sparse reward is paid
 _UPRIGHT_BOUNDS = (0.995, 1.0)  # cosine of the pole's angle, likewise
@@ -27,21 +29,18 @@ class Cartpole(Env):
         *,
         swing_up: bool,
         sparse: bool,
-        iterations: int | None = 8,
-        ls_iterations: int | None = 12,
+        **options: Unpack[PhysicsOptions],
     ) -> None:
         """Args.
 
         swing_up: start hanging down instead of near upright.
         sparse: pay 1 near the goal and 0 elsewhere.
-        iterations, ls_iterations: solver limits of `Physics`.
+        options: of `Physics`.
         """
         self._swing_up = swing_up
         self._sparse = sparse
         model = dmc_model("cartpole.xml")
-        self.physics = Physics(
-            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=1, **options)
         task = ("swingup" if swing_up else "balance") + ("_sparse" if sparse else "")
         self.spec = spec_from_model(
             f"dmc/cartpole_{task}", model, obs_size=5, episode_steps=1000, substeps=1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.models import gym_model
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X = 0
 _CONTROL_COST = 0.1
@@ -22,14 +24,10 @@ class HalfCheetah(Env):
     noise of +-0.1 on qpos, normal noise of scale 0.1 on qvel.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         model = gym_model("half_cheetah.xml")
-        self.physics = Physics(
-            model, substeps=5, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=5, **options)
         self.spec = spec_from_model(
             f"gym/HalfCheetah-v{version}", model, obs_size=17, episode_steps=1000, substeps=5
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import Env, State, spec_from_model
 from envs.models import gym_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _MAX_ANGLE = 0.2  # rad
 _RESET_NOISE = 0.01
@@ -21,15 +23,11 @@ class InvertedPendulum(Env):
     the terminating one. Start: uniform in +-0.01 around rest.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         self._pays_for_falling = version == 4
         model = gym_model("inverted_pendulum.xml")
-        self.physics = Physics(
-            model, substeps=2, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=2, **options)
         self.spec = spec_from_model(
             f"gym/InvertedPendulum-v{version}", model, obs_size=4, episode_steps=1000, substeps=2
         )

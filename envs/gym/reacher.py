@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -9,7 +11,7 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.models import gym_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _ANGLE_NOISE = 0.1  # rad
 _VELOCITY_NOISE = 0.005  # rad/s
@@ -30,17 +32,13 @@ class Reacher(Env):
     fingertip vector in the observation of the state that it is given.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         self._version = version
         model = gym_model("reacher.xml")
         self._fingertip = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "fingertip")
         self._target = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "target")
-        self.physics = Physics(
-            model, substeps=2, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=2, **options)
         self.spec = spec_from_model(
             f"gym/Reacher-v{version}",
             model,

@@ -136,3 +136,21 @@ def test_matrix_products_are_in_full_precision_and_no_flag_is_set() -> None:
     assert products
     assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
     assert jax.config.jax_default_matmul_precision is None
+
+
+@pytest.mark.parametrize("speed", [1e9, 2e10])
+def test_what_the_original_would_reset_is_given_up(speed: float) -> None:
+    """C MuJoCo looks at the velocity when the next step begins."""
+    model = pendulum()
+    physics = Physics(model, substeps=1)
+    step = jax.jit(lambda qvel: physics.substep(physics.init(np.zeros(1), qvel), jnp.zeros(0))[0])
+    state = step(np.array([speed]))
+    data = mujoco.MjData(physics.model)
+    data.qvel[:] = speed
+    previous = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        mujoco.mj_step(physics.model, data)
+    finally:
+        mujoco.set_mju_user_warning(previous)
+    assert np.isnan(state.qpos).any() == (data.warning[mujoco.mjtWarning.mjWARN_BADQVEL].number > 0)

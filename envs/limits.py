@@ -1,0 +1,25 @@
+"""What each task's physics needs, as `python -m envs.tune` found it.
+
+Solver limits are the smallest that move nothing: MJX's solver waits for the slowest simulation of
+a batch, and its line search always takes the time of its limit. Buffers hold what was seen at
+most, and half as much again. The evidence is in benchmarks/solver/.
+"""
+
+from __future__ import annotations
+
+from envs.physics import PhysicsOptions
+
+# By the beginning of the task's name; the longest that fits counts.
+_LIMITS: dict[str, PhysicsOptions] = {
+    "dmc/cartpole": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/cheetah": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/HalfCheetah": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/InvertedPendulum": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/Reacher": PhysicsOptions(iterations=8, ls_iterations=12),
+}
+
+
+def limits_of(name: str) -> PhysicsOptions:
+    """Returns what was measured for a task; what was not is left to the defaults of `Physics`."""
+    known = [prefix for prefix in _LIMITS if name.startswith(prefix)]
+    return _LIMITS[max(known, key=len)] if known else PhysicsOptions()

@@ -1,0 +1,251 @@
+"""MJX-Warp behind `Physics`, on the CPU: against C MuJoCo, and what is special about batches.
+
+The kernels of a model compile at its first step, which takes most of the time here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from mujoco import mjx
+from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
+
+import envs
+from envs.models import gym_model
+from envs.physics import Physics, resolve_impl
+
+from .harness import BATCH, Task, record, uniform, waves
+from .test_collision import ONE_STEP, capsule, capsule_steps, error
+from .test_parity import BOUNDS
+
+# Of the velocity after a physics step, in units of its root mean square, at least 1 (m/s, rad/s):
+# what is asked of every task with impl=jax.
+TOLERANCE = 1e-3
+MODELS = {
+    "walker": "dmc/walker_walk",
+    "quadruped": "dmc/quadruped_walk",
+    "ant": "gym/Ant-v5",
+    "dog": "dmc/dog_walk",
+}
+CHEETAH = {"iterations": 8, "ls_iterations": 12, "contacts": 24, "constraints": 64}
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Physics steps of C MuJoCo, (n, ...) each: where from, with what control, and where to."""
+
+    qpos: np.ndarray
+    qvel: np.ndarray
+    act: np.ndarray
+    ctrl: np.ndarray
+    next_qpos: np.ndarray
+    next_qvel: np.ndarray
+    sensordata: np.ndarray
+    contacts: np.ndarray
+    forces: np.ndarray
+
+    def states(self, physics: Physics) -> Any:
+        act = self.act if physics.model.na else None
+        return jax.vmap(physics.init)(self.qpos, self.qvel, act)
+
+
+def play(model: mujoco.MjModel, start: np.ndarray, steps: int, every: int, seed: int) -> Steps:
+    """Each `every`th of the physics steps from a pose at rest, with controls that last for five."""
+    rng, data, rows = np.random.default_rng(seed), mujoco.MjData(model), []
+    data.qpos[:] = start
+    for t in range(steps):
+        if t % 5 == 0:
+            data.ctrl[:] = rng.uniform(-1, 1, model.nu)
+        before = [x.copy() for x in (data.qpos, data.qvel, data.act, data.ctrl)]
+        mujoco.mj_step(model, data)
+        if t % every == every - 1:
+            mujoco.mj_rnePostConstraint(model, data)
+            after = (data.qpos, data.qvel, data.sensordata)
+            rows.append((*before, *(x.copy() for x in after), data.ncon, data.cfrc_ext.copy()))
+    return Steps(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+@functools.cache
+def cheetah() -> tuple[Physics, Steps]:
+    real = envs.make_real("dmc/cheetah_run")
+    physics = Physics(real.model, substeps=1, impl="warp", reads_forces=True, **CHEETAH)
+    real.reset(seed=0)
+    return physics, play(physics.model, real.qpos, 40 * BATCH, 40, seed=0)
+
+
+@functools.cache
+def cheetah_step() -> Callable[..., Any]:
+    physics, _ = cheetah()
+
+    def step(state: Any, ctrl: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        seen = {"in_contact": physics.in_contact(state)}
+        state, data = physics.substep(state, ctrl)
+        seen |= {"xpos": data.xpos, "forces": physics.external_forces(data)}
+        return state, {**seen, "inertias": physics.body_inertias(data)}
+
+    return step
+
+
+# ------------------------------------------------------------------------- against C MuJoCo
+
+
+@pytest.mark.parametrize("name", MODELS.values(), ids=MODELS)
+def test_a_step_is_the_originals(name: str) -> None:
+    real = envs.make_real(name)
+    real.reset(seed=0)
+    physics = Physics(real.model, substeps=1, impl="warp", contacts=200, constraints=500)
+    seen = play(physics.model, real.qpos, 40 * 15, 15, seed=0)
+    assert (seen.contacts > 0).mean() > 0.2
+    state, data = jax.jit(jax.vmap(physics.substep))(seen.states(physics), seen.ctrl)
+    for found, wanted in ((state.qpos, seen.next_qpos), (state.qvel, seen.next_qvel)):
+        scale = np.maximum(1.0, np.sqrt(np.mean(wanted**2, axis=0)))
+        assert (np.abs(found - wanted) / scale).max() < TOLERANCE
+    scale = np.maximum(1.0, np.abs(seen.sensordata).max(axis=0, initial=0))
+    np.testing.assert_allclose(data.sensordata / scale, seen.sensordata / scale, atol=2e-2)
+
+
+def test_a_port_steps_as_with_the_other_backend() -> None:
+    env = envs.make("dmc/cheetah_run", impl="warp", **CHEETAH)
+    assert env.physics.impl == "warp"
+    step = jax.jit(jax.vmap(env.step))
+    task = Task(env, envs.make_real("dmc/cheetah_run"), jax.vmap(env.reset), step)
+    bounds = BOUNDS["dmc/cheetah"]
+    for seed, policy in enumerate((uniform(task, 1.3), waves(task, seed=0, scale=1.2))):
+        seen = record(task.real, policy, 300, seed)
+        port = task.one_step(seen)
+        difference = np.abs(port.obs - seen.next_obs).max(axis=1)
+        assert np.quantile(difference, 0.9) <= bounds.typical
+        assert difference.max() <= bounds.worst
+        np.testing.assert_allclose(port.reward, seen.reward, rtol=0, atol=bounds.reward)
+
+
+def test_a_steep_capsule_slides_as_in_the_original() -> None:
+    def ours(model: mujoco.MjModel) -> Callable[..., jax.Array]:
+        physics = Physics(model, substeps=1, impl="warp", contacts=8, constraints=32)
+        return lambda qpos, qvel, ctrl: physics.substep(physics.init(qpos, qvel), ctrl)[0].qvel
+
+    def mjx_alone(model: mujoco.MjModel) -> Callable[..., jax.Array]:
+        data = mjx.make_data(model, impl="warp", naconmax=8 * BATCH, njmax=32)
+        model = mjx.put_model(model, impl="warp")
+        return lambda qpos, qvel, ctrl: mjx.step(model, data.replace(qpos=qpos, qvel=qvel)).qvel
+
+    steps, table = capsule_steps(0.0, np.pi / 6), dict(collision_primitive._PRIMITIVE_COLLISIONS)
+    assert error(steps, ours(capsule())) < ONE_STEP
+    assert table == collision_primitive._PRIMITIVE_COLLISIONS
+    # When this fails, MJX-Warp was mended: remove envs/warp_collision.py.
+    assert error(steps, mjx_alone(capsule())) > 1000 * ONE_STEP
+
+
+def test_what_a_step_reads_is_the_originals() -> None:
+    physics, seen = cheetah()
+    _, read = jax.jit(jax.vmap(cheetah_step()))(seen.states(physics), seen.ctrl)
+    assert 0 < (seen.contacts > 0).sum() < len(seen.contacts)
+    np.testing.assert_array_equal(read["in_contact"], seen.contacts > 0)
+    scale = np.abs(seen.forces).max()
+    np.testing.assert_allclose(read["forces"] / scale, seen.forces / scale, atol=1e-3)
+    data = mujoco.MjData(physics.model)
+    for i in range(len(seen.qpos)):
+        data.qpos[:] = seen.qpos[i]
+        mujoco.mj_kinematics(physics.model, data)
+        mujoco.mj_comPos(physics.model, data)
+        np.testing.assert_allclose(read["xpos"][i], data.xpos, atol=1e-5)
+        np.testing.assert_allclose(read["inertias"][i], data.cinert, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------ batches
+
+
+def test_batches_are_one_call_however_they_are_nested() -> None:
+    physics, seen = cheetah()
+    states, ctrl = seen.states(physics), jnp.float32(seen.ctrl)
+    flat = jax.jit(jax.vmap(cheetah_step()))(states, ctrl)
+    grid = jax.tree.map(lambda x: x.reshape(4, BATCH // 4, *x.shape[1:]), (states, ctrl))
+    nested = jax.vmap(jax.vmap(cheetah_step()))
+    for a, b in zip(*map(jax.tree.leaves, (flat, jax.jit(nested)(*grid))), strict=True):
+        np.testing.assert_allclose(b.reshape(a.shape), a, rtol=1e-5, atol=1e-5)
+    single = jax.jit(cheetah_step())(*jax.tree.map(lambda x: x[0], (states, ctrl)))
+    for a, b in zip(*map(jax.tree.leaves, (flat, single)), strict=True):
+        np.testing.assert_allclose(b, a[0], rtol=1e-5, atol=1e-5)
+    # The step, and the evaluation that finds contacts.
+    assert str(jax.make_jaxpr(nested)(*grid)).count("ffi_call[") == 2
+
+
+def test_one_control_for_all_is_taken_by_each() -> None:
+    physics, seen = cheetah()
+    state = jax.eval_shape(
+        jax.vmap(lambda state, ctrl: physics.substep(state, ctrl)[0], in_axes=(0, None)),
+        seen.states(physics),
+        jnp.zeros(physics.model.nu),
+    )
+    assert state.qpos.shape == seen.qpos.shape
+
+
+def test_states_are_alike_on_both_backends() -> None:
+    """A checkpoint of one goes on with the other."""
+
+    def shapes(impl: str) -> Any:
+        env = envs.make("dmc/cheetah_run", impl=impl)  # type: ignore[arg-type]
+        state = jax.eval_shape(env.reset, jax.random.key(0))
+        state = jax.eval_shape(env.step, state, jnp.zeros(6))
+        return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state)
+
+    assert shapes("warp") == shapes("jax")
+
+
+@pytest.mark.parametrize(("buffer", "size"), [("contacts", 1), ("constraints", 4)])
+def test_what_does_not_fit_is_noticed(buffer: str, size: int) -> None:
+    _, seen = cheetah()
+    model = envs.make_real("dmc/cheetah_run").model
+    physics = Physics(model, substeps=1, impl="warp", **{**CHEETAH, buffer: size})
+    # Fewer than five rows of constraints, or all on their feet: depends on the simulation.
+    state = jax.jit(jax.vmap(lambda s, c: physics.substep(s, c)[0]))(
+        seen.states(physics), seen.ctrl
+    )
+    lost = np.isnan(state.qpos).any(axis=1)
+    if buffer == "contacts":
+        assert lost.all()  # the buffer is the batch's: nobody knows whose are missing
+    else:
+        assert lost[seen.contacts > 1].all()
+        assert not lost[seen.contacts == 0].all()
+    np.testing.assert_array_equal(np.isnan(state.qvel).any(axis=1), lost)
+
+
+# ------------------------------------------------------------------------------- the choice
+
+
+def test_auto_is_jax_without_a_gpu() -> None:
+    assert resolve_impl("auto") == "jax"
+    assert envs.make("dmc/cartpole_balance", impl="auto").physics.impl == "jax"
+
+
+def test_unknown_backends_are_refused() -> None:
+    with pytest.raises(ValueError, match="'jax', 'warp' or 'auto'"):
+        envs.make("dmc/cartpole_balance", impl="cpp")  # type: ignore[arg-type]
+
+
+def test_without_warp_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "warp" else find(name)
+    )
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fpmd-mjx\[gpu\]'"):
+        envs.make("dmc/cartpole_balance", impl="warp")
+    assert resolve_impl("auto") == "jax"
+
+
+def test_forces_must_be_asked_for() -> None:
+    physics = Physics(gym_model("reacher.xml"), substeps=1, impl="warp")
+    state = physics.init(np.zeros(4), np.zeros(4))
+    with pytest.raises(ValueError, match="reads_forces"):
+        jax.eval_shape(
+            lambda state: physics.step(state, jnp.zeros(2), physics.external_forces), state
+        )
