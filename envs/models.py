@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mujoco
 
@@ -19,6 +21,28 @@ def gym_model(filename: str) -> mujoco.MjModel:
 def dmc_model(filename: str) -> mujoco.MjModel:
     """Compiles a model of dm_control's suite, such as "cheetah.xml"."""
     return _load("dm_control", "dm-control", Path("suite") / filename)
+
+
+def dmc_generated_model(domain: str, *args: Any) -> mujoco.MjModel:
+    """Compiles a model that dm_control's suite writes itself, such as ("swimmer", 6).
+
+    It is written by the domain's own module, so that this one imports dm_control, with all of
+    its suite and its rendering.
+
+    Args:
+        domain: module of the suite.
+        *args: of the `get_model_and_assets` there.
+    """
+    xml, assets = getattr(dmc_suite(), domain).get_model_and_assets(*args)
+    with without_deprecation_notices():
+        return mujoco.MjModel.from_xml_string(xml, assets)
+
+
+def dmc_suite() -> Any:
+    """Imports dm_control's suite; the import looks for a display, which nothing here needs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("dm_control.suite")
 
 
 @contextlib.contextmanager
