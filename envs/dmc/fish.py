@@ -48,8 +48,8 @@ class _Fish(Env):
         return self.physics.init(qpos, jnp.zeros(self.physics.model.nv, jnp.float32))
 
     def _upright(self, data: mjx.Data) -> jax.Array:
-        """Returns the cosine between the torso's upward axis and the vertical, ()."""
-        return data.xmat[self._torso, 2, 2]
+        """Returns the cosine between the torso's upward axis and the vertical, (1,)."""
+        return data.xmat[self._torso, 2, 2:]
 
 
 class FishUpright(_Fish):
@@ -67,7 +67,7 @@ class FishUpright(_Fish):
         physics = self._start(key)
         return State(
             physics=physics,
-            obs=_observe_upright(physics, self._upright(self.physics.kinematics(physics))),
+            obs=_observe(physics, self._upright(self.physics.kinematics(physics))),
             reward=jnp.zeros((), jnp.float32),
             terminated=jnp.zeros((), bool),
         )
@@ -77,8 +77,8 @@ class FishUpright(_Fish):
         upright = self._upright(self.physics.kinematics(physics))
         return State(
             physics=physics,
-            obs=_observe_upright(physics, upright),
-            reward=tolerance(upright, bounds=(1.0, 1.0), margin=1.0),
+            obs=_observe(physics, upright),
+            reward=tolerance(upright[0], bounds=(1.0, 1.0), margin=1.0),
             terminated=jnp.zeros((), bool),
         )
 
@@ -105,7 +105,7 @@ class FishSwim(_Fish):
         data = self.physics.kinematics(physics)
         return State(
             physics=physics,
-            obs=_observe_swim(physics, self._upright(data), self._to_target(data, target)),
+            obs=_observe(physics, self._upright(data), self._to_target(data, target)),
             reward=jnp.zeros((), jnp.float32),
             terminated=jnp.zeros((), bool),
             task=target,
@@ -120,8 +120,8 @@ class FishSwim(_Fish):
         )
         return State(
             physics=physics,
-            obs=_observe_swim(physics, upright, to_target),
-            reward=(7 * in_target + (upright + 1) / 2) / 8,
+            obs=_observe(physics, upright, to_target),
+            reward=(7 * in_target + (upright[0] + 1) / 2) / 8,
             terminated=jnp.zeros((), bool),
             task=state.task,
         )
@@ -136,9 +136,6 @@ class FishSwim(_Fish):
         )
 
 
-def _observe_upright(physics: PhysicsState, upright: jax.Array) -> jax.Array:
-    return jnp.concatenate([physics.qpos[_JOINTS], upright[None], physics.qvel])
-
-
-def _observe_swim(physics: PhysicsState, upright: jax.Array, to_target: jax.Array) -> jax.Array:
-    return jnp.concatenate([physics.qpos[_JOINTS], upright[None], to_target, physics.qvel])
+def _observe(physics: PhysicsState, *shown: jax.Array) -> jax.Array:
+    """Returns joint angles, what else is shown (each (n,)), and velocities."""
+    return jnp.concatenate([physics.qpos[_JOINTS], *shown, physics.qvel])
