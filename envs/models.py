@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import mujoco
+import numpy as np
 
 
 def gym_model(filename: str) -> mujoco.MjModel:
@@ -18,31 +17,20 @@ def gym_model(filename: str) -> mujoco.MjModel:
     return _load("gymnasium", "gymnasium", Path("envs/mujoco/assets") / filename)
 
 
-def dmc_model(filename: str) -> mujoco.MjModel:
-    """Compiles a model of dm_control's suite, such as "cheetah.xml"."""
-    return _load("dm_control", "dm-control", Path("suite") / filename)
-
-
-def dmc_generated_model(domain: str, *args: Any) -> mujoco.MjModel:
-    """Compiles a model that dm_control's suite writes itself, such as ("swimmer", 6).
-
-    It is written by the domain's own module, so that this one imports dm_control, with all of
-    its suite and its rendering.
+def dmc_model(filename: str, edit: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
+    """Compiles a model of dm_control's suite.
 
     Args:
-        domain: module of the suite.
-        *args: of the `get_model_and_assets` there.
+        filename: such as "cheetah.xml".
+        edit: makes the changes that the suite makes in Python before it compiles the model.
     """
-    xml, assets = getattr(dmc_suite(), domain).get_model_and_assets(*args)
-    with without_deprecation_notices():
-        return mujoco.MjModel.from_xml_string(xml, assets)
+    return _load("dm_control", "dm-control", Path("suite") / filename, edit)
 
 
-def dmc_suite() -> Any:
-    """Imports dm_control's suite; the import looks for a display, which nothing here needs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("dm_control.suite")
+def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
+    """Returns where in `sensordata` the values of the named sensors are, in that order."""
+    sensors = [model.sensor(name) for name in names]
+    return np.concatenate([sensor.adr[0] + np.arange(sensor.dim[0]) for sensor in sensors])
 
 
 @contextlib.contextmanager
@@ -65,7 +53,12 @@ def without_deprecation_notices() -> Iterator[None]:
         mujoco.set_mju_user_warning(previous)
 
 
-def _load(package: str, distribution: str, path: Path) -> mujoco.MjModel:
+def _load(
+    package: str,
+    distribution: str,
+    path: Path,
+    edit: Callable[[mujoco.MjSpec], None] | None = None,
+) -> mujoco.MjModel:
     # The package is located without importing it: its import would pull in rendering.
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
@@ -73,4 +66,7 @@ def _load(package: str, distribution: str, path: Path) -> mujoco.MjModel:
             f"The models of this task are part of {package}: run `pip install {distribution}`."
         )
     with without_deprecation_notices():
-        return mujoco.MjModel.from_xml_path(str(Path(found.submodule_search_locations[0]) / path))
+        spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / path))
+        if edit is not None:
+            edit(spec)
+        return spec.compile()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 
-from envs.models import dmc_suite, without_deprecation_notices
+from envs.models import without_deprecation_notices
 from envs.registry import UnknownTaskError
 
 
@@ -130,7 +130,7 @@ class _GymEnv:
 
 class _DmControlEnv:
     def __init__(self, name: str, task: str) -> None:
-        suite = dmc_suite()
+        suite = _suite()
         known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
         if task not in known:
             raise UnknownTaskError(name, _dmc_names())
@@ -189,6 +189,14 @@ def _flatten(observation: dict[str, Any]) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
+def _suite() -> Any:
+    """dm_control's suite; its import looks for a display, which nothing here needs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from dm_control import suite
+    return suite
+
+
 def _gym_names() -> list[str]:
     import gymnasium
 
@@ -200,4 +208,4 @@ def _gym_names() -> list[str]:
 
 
 def _dmc_names() -> list[str]:
-    return [f"dmc/{domain}_{task}" for domain, task in dmc_suite().ALL_TASKS]
+    return [f"dmc/{domain}_{task}" for domain, task in _suite().ALL_TASKS]

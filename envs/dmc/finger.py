@@ -10,7 +10,7 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.starts import draw_until, random_joint_angles
-from envs.models import dmc_model
+from envs.models import dmc_model, sensor_indices
 from envs.physics import Physics
 
 _HINGE = 2  # of qpos and qvel, after the finger's two joints
@@ -41,9 +41,7 @@ class _Finger(Env):
         """Args are the model, the task's name, and what `Physics` and `TaskSpec` ask for."""
         self._tip = model.site("tip").id
         self._spinner = model.body("spinner").id
-        self._touch_sensors = np.concatenate(
-            [model.sensor(name).adr for name in ("touchtop", "touchbottom")]
-        )
+        self._touch_sensors = sensor_indices(model, "touchtop", "touchbottom")
         self.physics = Physics(
             model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
         )

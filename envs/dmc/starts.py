@@ -14,24 +14,32 @@ T = TypeVar("T")
 
 
 def random_joint_angles(model: mujoco.MjModel, key: jax.Array) -> jax.Array:
-    """Returns qpos, (nq,) float32, of a model whose joints are hinges and slides.
+    """Returns qpos, (nq,) float32, of a model without ball joints.
 
     As dm_control's `suite/utils/randomizers.py`: limited joints are uniform within their limits,
-    other hinges are uniform on the circle, other slides stay where the model has them.
+    other hinges are uniform on the circle, other slides stay where the model has them. A free
+    body stays there too, but turned: its quaternion is four uniform numbers in [0, 1) over their
+    norm. That is not uniform, and reaches an eighth of all orientations; it is the original's.
 
     Raises:
-        ValueError: if the model has joints of another type.
+        ValueError: if the model has ball joints.
     """
     hinge = model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE
     slide = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE
-    if not np.all(hinge | slide):
-        raise ValueError("random_joint_angles draws for hinges and slides only.")
+    free = model.jnt_type == mujoco.mjtJoint.mjJNT_FREE
+    if not np.all(hinge | slide | free):
+        raise ValueError("random_joint_angles does not draw for ball joints.")
+    low, high = model.qpos0.copy(), model.qpos0.copy()
+    turning = model.jnt_qposadr[hinge]
+    low[turning], high[turning] = -np.pi, np.pi
     limited = model.jnt_limited.astype(bool)
-    low, high = model.jnt_range.T
-    low = np.where(limited, low, np.where(hinge, -np.pi, model.qpos0))
-    high = np.where(limited, high, np.where(hinge, np.pi, model.qpos0))
+    low[model.jnt_qposadr[limited]], high[model.jnt_qposadr[limited]] = model.jnt_range[limited].T
+    quaternions = model.jnt_qposadr[free, None] + np.arange(3, 7)
+    low[quaternions], high[quaternions] = 0.0, 1.0
     unit = jax.random.uniform(key, (model.nq,), jnp.float32)
-    return jnp.asarray(low, jnp.float32) + jnp.asarray(high - low, jnp.float32) * unit
+    qpos = jnp.asarray(low, jnp.float32) + jnp.asarray(high - low, jnp.float32) * unit
+    drawn = qpos[quaternions]
+    return qpos.at[quaternions].set(drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True))
 
 
 def draw_until(

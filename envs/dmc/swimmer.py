@@ -10,7 +10,7 @@ import numpy as np
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
-from envs.models import dmc_generated_model
+from envs.models import dmc_model, sensor_indices
 from envs.physics import Physics
 
 _ROOT_COORDINATES = 3
@@ -18,7 +18,6 @@ _SUBSTEPS = 15
 _CLOSE_CHANCE = 0.2  # that the target is close
 _CLOSE_BOX = 0.3  # m, half the side of the square that a close target is drawn from
 _FAR_BOX = 2.0
-_LINEAR_X, _LINEAR_Y, _ANGULAR_Z = 0, 1, 5  # of a velocimeter and the gyro after it
 
 
 class Swimmer(Env):
@@ -37,12 +36,11 @@ class Swimmer(Env):
         self, links: int, iterations: int | None = 8, ls_iterations: int | None = 12
     ) -> None:
         """Args are the number of links, head included, and the solver limits of `Physics`."""
-        model = dmc_generated_model("swimmer", links)
+        model = dmc_model("swimmer.xml", lambda spec: _add_links(spec, links))
         self._head = model.body("head").id
         self._nose = model.geom("nose").id
         self._target_radius = float(model.geom("target").size[0])
-        # Velocimeter and gyro of one link after the other, from the head's on.
-        self._first_velocity = int(model.sensor("head_vel").adr[0])
+        self._velocities = _velocity_sensors(model, links)
         self.physics = Physics(
             model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
         )
@@ -99,7 +97,42 @@ class Swimmer(Env):
             data.xmat[self._head, :2, :2],
             precision="highest",
         )
-        velocities = data.sensordata[self._first_velocity :].reshape(-1, 6)
-        shown = velocities[:, np.array([_LINEAR_X, _LINEAR_Y, _ANGULAR_Z])]
-        obs = jnp.concatenate([physics.qpos[_ROOT_COORDINATES:], to_target, shown.ravel()])
+        velocities = data.sensordata[self._velocities]
+        obs = jnp.concatenate([physics.qpos[_ROOT_COORDINATES:], to_target, velocities])
         return obs, jnp.linalg.norm(to_target)
+
+
+def _add_links(spec: mujoco.MjSpec, links: int) -> None:
+    """Adds to the head what dm_control adds: the other links, each with a motor and two sensors.
+
+    Written anew, as dm_control's own function comes only with an import of its rendering.
+    """
+    parent = spec.body("head")
+    limit = 360 / links
+    for i in range(links - 1):
+        parent = parent.add_body(name=f"segment_{i}", pos=[0, 0.1, 0])
+        for role in ("visual", "inertial"):
+            parent.add_geom(spec.find_default(role), name=f"{role}_{i}")
+        site = parent.add_site(name=f"site_{i}")
+        joint = parent.add_joint(name=f"joint_{i}", range=[-limit, limit])
+        spec.add_actuator(name=f"motor_{i}", target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        for sensor in (mujoco.mjtSensor.mjSENS_VELOCIMETER, mujoco.mjtSensor.mjSENS_GYRO):
+            spec.add_sensor(
+                name=f"{sensor.name.removeprefix('mjSENS_').lower()}_{i}",
+                type=sensor,
+                objtype=mujoco.mjtObj.mjOBJ_SITE,
+                objname=site.name,
+            )
+    for camera in spec.cameras:
+        if camera.mode == mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM:
+            camera.pos = camera.pos * (links / 6)
+
+
+def _velocity_sensors(model: mujoco.MjModel, links: int) -> np.ndarray:
+    """Returns where in `sensordata` (vx, vy, wz) of each link is, from the head on."""
+    names = [("head_vel", "head_gyro")]
+    names += [(f"velocimeter_{i}", f"gyro_{i}") for i in range(links - 1)]
+    linear_x, linear_y, angular_z = 0, 1, 5
+    return np.concatenate(
+        [sensor_indices(model, *pair)[[linear_x, linear_y, angular_z]] for pair in names]
+    )
