@@ -79,8 +79,9 @@ def prepare_model(
     model = copy.deepcopy(model)
     # Energy is a diagnostic that nothing in the dynamics reads, and MJX refuses the flag.
     model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
-    if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_CONTACT:
-        # MJX refuses pairs of geoms that it has no collider for even if nothing may collide.
+    no_contact = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    if model.opt.disableflags & no_contact:
+        # MJX refuses pairs of geoms that it has no collider for even if no contact has a force.
         model.geom_contype[:] = 0
         model.geom_conaffinity[:] = 0
     # A vmapped while loop runs until its slowest member is done, so a generous limit costs the
@@ -347,6 +348,14 @@ class Physics:
         """Returns () bool, whether MuJoCo would list a contact, of any two geoms."""
         with jax.default_matmul_precision("highest"):
             return self._dynamics.in_contact(state)
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        """Returns () bool, whether any two geoms that may collide do."""
+        with jax.default_matmul_precision("highest"):
+            data = mjx.kinematics(self._mjx_model, self._load(state))
+            # MJX gives contacts no public name. It holds a slot for each that may ever exist.
+            contact = mjx.collision(self._mjx_model, data)._impl.contact
+        return (contact.dist < contact.includemargin).any()
 
     def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""

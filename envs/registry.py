@@ -8,8 +8,16 @@ from collections.abc import Callable, Iterable
 from typing import Unpack
 
 from envs.base import Env
+from envs.dmc.acrobot import Acrobot
+from envs.dmc.ball_in_cup import BallInCupCatch
 from envs.dmc.cartpole import Cartpole
 from envs.dmc.cheetah import CheetahRun
+from envs.dmc.finger import FingerSpin, FingerTurn
+from envs.dmc.fish import FishSwim, FishUpright
+from envs.dmc.pendulum import PendulumSwingup
+from envs.dmc.point_mass import PointMassEasy
+from envs.dmc.reacher import Reacher as DmcReacher
+from envs.dmc.swimmer import Swimmer as DmcSwimmer
 from envs.gym.half_cheetah import HalfCheetah
 from envs.gym.inverted_pendulum import InvertedPendulum
 from envs.gym.reacher import Reacher
@@ -17,11 +25,25 @@ from envs.limits import limits_of
 from envs.physics import PhysicsOptions
 
 _TASKS: dict[str, Callable[..., Env]] = {
+    "dmc/acrobot_swingup": functools.partial(Acrobot, sparse=False),
+    "dmc/acrobot_swingup_sparse": functools.partial(Acrobot, sparse=True),
+    "dmc/ball_in_cup_catch": BallInCupCatch,
     "dmc/cartpole_balance": functools.partial(Cartpole, swing_up=False, sparse=False),
     "dmc/cartpole_balance_sparse": functools.partial(Cartpole, swing_up=False, sparse=True),
     "dmc/cartpole_swingup": functools.partial(Cartpole, swing_up=True, sparse=False),
     "dmc/cartpole_swingup_sparse": functools.partial(Cartpole, swing_up=True, sparse=True),
     "dmc/cheetah_run": CheetahRun,
+    "dmc/finger_spin": FingerSpin,
+    "dmc/finger_turn_easy": functools.partial(FingerTurn, hard=False),
+    "dmc/finger_turn_hard": functools.partial(FingerTurn, hard=True),
+    "dmc/fish_swim": FishSwim,
+    "dmc/fish_upright": FishUpright,
+    "dmc/pendulum_swingup": PendulumSwingup,
+    "dmc/point_mass_easy": PointMassEasy,
+    "dmc/reacher_easy": functools.partial(DmcReacher, hard=False),
+    "dmc/reacher_hard": functools.partial(DmcReacher, hard=True),
+    "dmc/swimmer_swimmer15": functools.partial(DmcSwimmer, 15),
+    "dmc/swimmer_swimmer6": functools.partial(DmcSwimmer, 6),
     "gym/HalfCheetah-v4": functools.partial(HalfCheetah, 4),
     "gym/HalfCheetah-v5": functools.partial(HalfCheetah, 5),
     "gym/InvertedPendulum-v4": functools.partial(InvertedPendulum, 4),
