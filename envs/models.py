@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
 
 def gym_model(filename: str) -> mujoco.MjModel:
@@ -16,9 +17,20 @@ def gym_model(filename: str) -> mujoco.MjModel:
     return _load("gymnasium", "gymnasium", Path("envs/mujoco/assets") / filename)
 
 
-def dmc_model(filename: str) -> mujoco.MjModel:
-    """Compiles a model of dm_control's suite, such as "cheetah.xml"."""
-    return _load("dm_control", "dm-control", Path("suite") / filename)
+def dmc_model(filename: str, edit: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
+    """Compiles a model of dm_control's suite.
+
+    Args:
+        filename: such as "cheetah.xml".
+        edit: makes the changes that the suite makes in Python before it compiles the model.
+    """
+    return _load("dm_control", "dm-control", Path("suite") / filename, edit)
+
+
+def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
+    """Returns where in `sensordata` the values of the named sensors are, in that order."""
+    sensors = [model.sensor(name) for name in names]
+    return np.concatenate([sensor.adr[0] + np.arange(sensor.dim[0]) for sensor in sensors])
 
 
 @contextlib.contextmanager
@@ -41,7 +53,12 @@ def without_deprecation_notices() -> Iterator[None]:
         mujoco.set_mju_user_warning(previous)
 
 
-def _load(package: str, distribution: str, path: Path) -> mujoco.MjModel:
+def _load(
+    package: str,
+    distribution: str,
+    path: Path,
+    edit: Callable[[mujoco.MjSpec], None] | None = None,
+) -> mujoco.MjModel:
     # The package is located without importing it: its import would pull in rendering.
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
@@ -49,4 +66,7 @@ def _load(package: str, distribution: str, path: Path) -> mujoco.MjModel:
             f"The models of this task are part of {package}: run `pip install {distribution}`."
         )
     with without_deprecation_notices():
-        return mujoco.MjModel.from_xml_path(str(Path(found.submodule_search_locations[0]) / path))
+        spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / path))
+        if edit is not None:
+            edit(spec)
+        return spec.compile()

@@ -186,18 +186,35 @@ class Physics:
                 data = stage(self._mjx_model, data)
         return data
 
-    def forward(self, state: PhysicsState, ctrl: jax.Array | None = None) -> mjx.Data:
+    def forward(
+        self, state: PhysicsState, ctrl: jax.Array | None = None, *, actuated: bool = True
+    ) -> mjx.Data:
         """Returns data as `mj_forward` leaves it, with contacts, forces and all sensors.
 
         Args:
             state: where to evaluate.
             ctrl: (nu,) controls in native units, 0 unless given.
+            actuated: False switches all actuators off, as dm_control does at a reset; without
+                control, those with activations or a spring would still pull.
         """
+        model = self._mjx_model
+        if not actuated:
+            flags = model.opt.disableflags | mjx.DisableBit.ACTUATION
+            model = model.replace(opt=model.opt.replace(disableflags=flags))
         with jax.default_matmul_precision("highest"):
             data = self._load(state)
             if ctrl is not None:
                 data = data.replace(ctrl=jnp.asarray(ctrl, jnp.float32))
-            return mjx.forward(self._mjx_model, data)
+            return mjx.forward(model, data)
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        """Returns () bool: whether MuJoCo would list a contact, of any two geoms."""
+        with jax.default_matmul_precision("highest"):
+            data = self._load(state)
+            for stage in (mjx.kinematics, mjx.com_pos, mjx.collision):
+                data = stage(self._mjx_model, data)
+        contact = data._impl.contact
+        return jnp.any(contact.dist < contact.includemargin)
 
     def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""

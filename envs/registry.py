@@ -10,6 +10,13 @@ from typing import Any
 from envs.base import Env
 from envs.dmc.cartpole import Cartpole
 from envs.dmc.cheetah import CheetahRun
+from envs.dmc.hopper import Hopper
+from envs.dmc.humanoid import Humanoid
+from envs.dmc.humanoid_cmu import HumanoidCMU
+from envs.dmc.manipulator import ManipulatorBringBall
+from envs.dmc.quadruped import QuadrupedFetch, QuadrupedMove
+from envs.dmc.stacker import Stacker
+from envs.dmc.walker import Walker
 from envs.gym.half_cheetah import HalfCheetah
 from envs.gym.inverted_pendulum import InvertedPendulum
 from envs.gym.reacher import Reacher
@@ -20,6 +27,23 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/cartpole_swingup": functools.partial(Cartpole, swing_up=True, sparse=False),
     "dmc/cartpole_swingup_sparse": functools.partial(Cartpole, swing_up=True, sparse=True),
     "dmc/cheetah_run": CheetahRun,
+    "dmc/hopper_hop": functools.partial(Hopper, "hop"),
+    "dmc/hopper_stand": functools.partial(Hopper, "stand"),
+    "dmc/humanoid_CMU_run": functools.partial(HumanoidCMU, "run"),
+    "dmc/humanoid_CMU_stand": functools.partial(HumanoidCMU, "stand"),
+    "dmc/humanoid_CMU_walk": functools.partial(HumanoidCMU, "walk"),
+    "dmc/humanoid_run": functools.partial(Humanoid, "run"),
+    "dmc/humanoid_stand": functools.partial(Humanoid, "stand"),
+    "dmc/humanoid_walk": functools.partial(Humanoid, "walk"),
+    "dmc/manipulator_bring_ball": ManipulatorBringBall,
+    "dmc/quadruped_fetch": QuadrupedFetch,
+    "dmc/quadruped_run": functools.partial(QuadrupedMove, "run"),
+    "dmc/quadruped_walk": functools.partial(QuadrupedMove, "walk"),
+    "dmc/stacker_stack_2": functools.partial(Stacker, 2),
+    "dmc/stacker_stack_4": functools.partial(Stacker, 4),
+    "dmc/walker_run": functools.partial(Walker, "run"),
+    "dmc/walker_stand": functools.partial(Walker, "stand"),
+    "dmc/walker_walk": functools.partial(Walker, "walk"),
     "gym/HalfCheetah-v4": functools.partial(HalfCheetah, 4),
     "gym/HalfCheetah-v5": functools.partial(HalfCheetah, 5),
     "gym/InvertedPendulum-v4": functools.partial(InvertedPendulum, 4),
