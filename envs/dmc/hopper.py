@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.randomizers import random_joints
 from envs.dmc.rewards import tolerance
+from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model, sensor_indices
 from envs.physics import Physics, center, uncenter
 
@@ -22,7 +22,8 @@ class Hopper(Env):
     Observation: qpos without the horizontal position, qvel, log(1 + force) of the toe's and the
     heel's touch sensors (N). Reward: only while the torso is high enough over the foot; to hop
     scales it with the speed of the centre of mass, to stand with small controls, taken as they
-    were sent. Never terminates. Start: random_joints.
+    were sent. Never terminates. Start: joint angles
+    uniform within their limits, turned anywhere, at rest.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Hopper(Env):
 
     def reset(self, key: jax.Array) -> State:
         model = self.physics.model
-        physics = self.physics.init(random_joints(key, model), jnp.zeros(model.nv))
+        physics = self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
         data = self.physics.forward(physics, actuated=False)
         return State(
             physics=physics,

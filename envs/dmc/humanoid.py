@@ -11,8 +11,8 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.frames import to_frame
-from envs.dmc.randomizers import random_joints, redraw
 from envs.dmc.rewards import tolerance
+from envs.dmc.starts import draw_until, random_joint_angles
 from envs.models import dmc_model, sensor_indices
 from envs.physics import Physics, center, uncenter
 
@@ -58,8 +58,8 @@ class Humanoid(Env):
     Observation: joint angles, height of the head (m), hands and feet in the torso's frame (m),
     the vertical in the torso's frame, velocity of the centre of mass (m/s), qvel. Reward: head
     high and torso upright, times small controls, taken as they were sent, times standing still or
-    horizontal speed in any direction. Never terminates. Start: random_joints, drawn until
-    nothing touches, in the air.
+    horizontal speed in any direction. Never terminates. Start: in the air, turned and
+    bent at random, drawn until nothing touches.
     """
 
     def __init__(
@@ -93,13 +93,11 @@ class Humanoid(Env):
 
     def reset(self, key: jax.Array) -> State:
         model = self.physics.model
-        still = jnp.zeros(model.nv)
 
-        def draw(key: jax.Array, _: PhysicsState) -> PhysicsState:
-            return self.physics.init(random_joints(key, model), still)
+        def draw(key: jax.Array) -> PhysicsState:
+            return self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
 
-        default = self.physics.init(model.qpos0, still)
-        physics = redraw(key, default, draw, self.physics.in_contact)
+        physics = draw_until(lambda physics: ~self.physics.in_contact(physics), draw, key)
         return State(
             physics=physics,
             obs=self._observe(self.physics.kinematics(physics)),

@@ -10,7 +10,6 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.planar_arm import PlanarArm, planar_pose
-from envs.dmc.randomizers import redraw
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
 from envs.physics import Physics
@@ -54,10 +53,19 @@ class ManipulatorBringBall(Env):
         )
 
     def reset(self, key: jax.Array) -> State:
+        def attempt(
+            carry: tuple[jax.Array, PhysicsState, jax.Array],
+        ) -> tuple[jax.Array, PhysicsState, jax.Array]:
+            stream, rejected, _ = carry
+            stream, draw_key = jax.random.split(stream)
+            return stream, *self._draw(draw_key, rejected)
+
         model = self.physics.model
-        start = self.physics.init(model.qpos0, np.zeros(model.nv)), jnp.zeros(4, jnp.float32)
-        physics, target = redraw(
-            key, start, self._draw, lambda drawn: self.physics.in_contact(drawn[0])
+        default = self.physics.init(model.qpos0, np.zeros(model.nv))
+        _, physics, target = jax.lax.while_loop(
+            lambda carry: self.physics.in_contact(carry[1]),
+            attempt,
+            attempt((key, default, jnp.zeros(4, jnp.float32))),
         )
         data = self.physics.forward(physics, actuated=False)
         return State(
@@ -83,12 +91,10 @@ class ManipulatorBringBall(Env):
         pose = [model.body_pos[self._target, ::2], model.body_quat[self._target, ::2]]
         return jnp.asarray(np.concatenate(pose), jnp.float32)
 
-    def _draw(
-        self, key: jax.Array, last: tuple[PhysicsState, jax.Array]
-    ) -> tuple[PhysicsState, jax.Array]:
-        physics, _ = last
+    def _draw(self, key: jax.Array, rejected: PhysicsState) -> tuple[PhysicsState, jax.Array]:
+        """Returns a start and its target, with what the original keeps of a rejected one."""
         arm_key, target_key, kind_key, ball_key, speed_key = jax.random.split(key, 5)
-        qpos = self._arm.draw(arm_key, physics.qpos)
+        qpos = self._arm.draw(arm_key, rejected.qpos)
         target = jax.random.uniform(
             target_key, (3,), jnp.float32, jnp.asarray(_TARGET_LOW), jnp.asarray(_TARGET_HIGH)
         )
@@ -99,15 +105,15 @@ class ManipulatorBringBall(Env):
         kind = jax.random.uniform(kind_key, (), jnp.float32)
         in_hand, in_target = kind < _IN_HAND, kind > 1 - _IN_TARGET
         ball = jnp.where(in_target, target, anywhere)
-        ball = jnp.where(in_hand, self._grasped(physics.replace(qpos=qpos)), ball)
+        ball = jnp.where(in_hand, self._grasped(rejected.replace(qpos=qpos)), ball)
         # The original does not take back the speed of a rejected draw: a ball in the hand or in
         # the target may start with it.
         x_rate = self._ball_qvel[0]
-        speed = jnp.where(in_hand | in_target, physics.qvel[x_rate], speed)
+        speed = jnp.where(in_hand | in_target, rejected.qvel[x_rate], speed)
         half = target[2] / 2
         return (
-            physics.replace(
-                qpos=qpos.at[self._ball_qpos].set(ball), qvel=physics.qvel.at[x_rate].set(speed)
+            rejected.replace(
+                qpos=qpos.at[self._ball_qpos].set(ball), qvel=rejected.qvel.at[x_rate].set(speed)
             ),
             jnp.concatenate([target[:2], jnp.stack([jnp.cos(half), jnp.sin(half)])]),
         )

@@ -21,6 +21,7 @@ from envs.physics import Physics, center, uncenter
 
 _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _SPEEDS = {"walk": 0.5, "run": 5.0}  # m/s, where the full reward begins
+_EPISODE_SECONDS = 20.0
 _LEGS = ("front_left", "front_right", "back_right", "back_left")
 _LIFT = 0.01  # m, by which a start is raised at a time until nothing touches
 _SPAWN_SHARE = 0.9  # of the arena's half-width, where fetch places body and ball
@@ -134,7 +135,17 @@ class QuadrupedMove(_Quadruped):
     ) -> None:
         """Args are "walk" or "run", and the solver limits of `Physics`."""
         self._speed = _SPEEDS[task]
-        model = dmc_model("quadruped.xml", _without_arena)
+        half_width = self._speed * _EPISODE_SECONDS
+
+        def edit(spec: mujoco.MjSpec) -> None:
+            _remove_terrain(spec)
+            spec.geom("floor").size = [half_width, half_width, 0.5]
+            for side in ("px", "py", "nx", "ny"):
+                spec.delete(spec.geom(f"wall_{side}"))
+            spec.delete(spec.body("ball"))
+            spec.delete(spec.site("target"))
+
+        model = dmc_model("quadruped.xml", edit)
         super().__init__(task, model, 78, iterations, ls_iterations)
 
     def reset(self, key: jax.Array) -> State:
@@ -170,7 +181,7 @@ class QuadrupedFetch(_Quadruped):
 
     def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
         """Args are the solver limits of `Physics`."""
-        model = dmc_model("quadruped.xml", _without_terrain)
+        model = dmc_model("quadruped.xml", _remove_terrain)
         super().__init__("fetch", model, 90, iterations, ls_iterations)
         self._ball = model.body("ball").id
         self._workspace = model.site("workspace").id
@@ -237,16 +248,7 @@ class QuadrupedFetch(_Quadruped):
         return super()._reward(data) * reached * (0.5 + 0.5 * fetched)
 
 
-def _without_arena(spec: mujoco.MjSpec) -> None:
-    # The floor's size, which the suite sets too, is for rendering: a plane has no edge.
-    _without_terrain(spec)
-    for wall in ("wall_px", "wall_py", "wall_nx", "wall_ny"):
-        spec.delete(spec.geom(wall))
-    spec.delete(spec.body("ball"))
-    spec.delete(spec.site("target"))
-
-
-def _without_terrain(spec: mujoco.MjSpec) -> None:
+def _remove_terrain(spec: mujoco.MjSpec) -> None:
     spec.delete(spec.geom("terrain"))
     for sensor in list(spec.sensors):
         if sensor.type == mujoco.mjtSensor.mjSENS_RANGEFINDER:

@@ -10,8 +10,8 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.planar_arm import PlanarArm, planar_pose
-from envs.dmc.randomizers import redraw
 from envs.dmc.rewards import tolerance
+from envs.dmc.starts import draw_until
 from envs.models import dmc_model
 from envs.physics import Physics
 
@@ -70,10 +70,8 @@ class Stacker(Env):
         )
 
     def reset(self, key: jax.Array) -> State:
-        model = self.physics.model
-        start = self.physics.init(model.qpos0, np.zeros(model.nv)), jnp.zeros(2, jnp.float32)
-        physics, target = redraw(
-            key, start, self._draw, lambda drawn: self.physics.in_contact(drawn[0])
+        physics, target = draw_until(
+            lambda drawn: ~self.physics.in_contact(drawn[0]), self._draw, key
         )
         data = self.physics.forward(physics, actuated=False)
         return State(
@@ -98,12 +96,10 @@ class Stacker(Env):
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.body_pos[self._target, ::2], jnp.float32)
 
-    def _draw(
-        self, key: jax.Array, last: tuple[PhysicsState, jax.Array]
-    ) -> tuple[PhysicsState, jax.Array]:
-        physics, _ = last
+    def _draw(self, key: jax.Array) -> tuple[PhysicsState, jax.Array]:
         arm_key, level_key, target_key, box_key = jax.random.split(key, 4)
-        qpos = self._arm.draw(arm_key, physics.qpos)
+        model = self.physics.model
+        qpos = self._arm.draw(arm_key, jnp.asarray(model.qpos0, jnp.float32))
         level = jax.random.randint(level_key, (), 0, self._boxes, jnp.int32)
         height = self._half_size * (2 * level + 1).astype(jnp.float32)
         x = jax.random.uniform(target_key, (), jnp.float32, -_TARGET_X, _TARGET_X)
@@ -114,7 +110,8 @@ class Stacker(Env):
             jnp.asarray(_BOX_LOW),
             jnp.asarray(_BOX_HIGH),
         )
-        return physics.replace(qpos=qpos.at[self._box_qpos].set(places)), jnp.stack([x, height])
+        qpos = qpos.at[self._box_qpos].set(places)
+        return self.physics.init(qpos, np.zeros(model.nv)), jnp.stack([x, height])
 
     def _observe(self, data: mjx.Data, touch: jax.Array, target: jax.Array) -> jax.Array:
         return jnp.concatenate(

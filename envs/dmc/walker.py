@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from mujoco import mjx
 
 from envs.base import Env, State, spec_from_model
-from envs.dmc.randomizers import random_joints
 from envs.dmc.rewards import tolerance
+from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model, sensor_indices
 from envs.physics import Physics, center, uncenter
 
@@ -22,7 +22,8 @@ class Walker(Env):
 
     Observation: x and z of the x axis of every body, height of the torso (m), qvel. Reward:
     mostly for the torso's height, a quarter for its being upright; to walk and to run scale it
-    with the horizontal speed of the centre of mass. Never terminates. Start: random_joints.
+    with the horizontal speed of the centre of mass. Never terminates. Start: joint angles
+    uniform within their limits, turned anywhere, at rest.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Walker(Env):
 
     def reset(self, key: jax.Array) -> State:
         model = self.physics.model
-        physics = self.physics.init(random_joints(key, model), jnp.zeros(model.nv))
+        physics = self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
         return State(
             physics=physics,
             obs=self._observe(self.physics.kinematics(physics)),
