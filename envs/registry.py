@@ -18,6 +18,13 @@ from envs.dmc.pendulum import PendulumSwingup
 from envs.dmc.point_mass import PointMassEasy
 from envs.dmc.reacher import Reacher as DmcReacher
 from envs.dmc.swimmer import Swimmer as DmcSwimmer
+from envs.dmc.hopper import Hopper as DmcHopper
+from envs.dmc.humanoid import Humanoid as DmcHumanoid
+from envs.dmc.humanoid_cmu import HumanoidCMU
+from envs.dmc.manipulator import ManipulatorBringBall
+from envs.dmc.quadruped import QuadrupedFetch, QuadrupedMove
+from envs.dmc.stacker import Stacker
+from envs.dmc.walker import Walker
 from envs.gym.half_cheetah import HalfCheetah
 from envs.gym.inverted_pendulum import InvertedPendulum
 from envs.gym.reacher import Reacher
@@ -44,6 +51,23 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/reacher_hard": functools.partial(DmcReacher, hard=True),
     "dmc/swimmer_swimmer15": functools.partial(DmcSwimmer, 15),
     "dmc/swimmer_swimmer6": functools.partial(DmcSwimmer, 6),
+    "dmc/hopper_hop": functools.partial(DmcHopper, "hop"),
+    "dmc/hopper_stand": functools.partial(DmcHopper, "stand"),
+    "dmc/humanoid_CMU_run": functools.partial(HumanoidCMU, "run"),
+    "dmc/humanoid_CMU_stand": functools.partial(HumanoidCMU, "stand"),
+    "dmc/humanoid_CMU_walk": functools.partial(HumanoidCMU, "walk"),
+    "dmc/humanoid_run": functools.partial(DmcHumanoid, "run"),
+    "dmc/humanoid_stand": functools.partial(DmcHumanoid, "stand"),
+    "dmc/humanoid_walk": functools.partial(DmcHumanoid, "walk"),
+    "dmc/manipulator_bring_ball": ManipulatorBringBall,
+    "dmc/quadruped_fetch": QuadrupedFetch,
+    "dmc/quadruped_run": functools.partial(QuadrupedMove, "run"),
+    "dmc/quadruped_walk": functools.partial(QuadrupedMove, "walk"),
+    "dmc/stacker_stack_2": functools.partial(Stacker, 2),
+    "dmc/stacker_stack_4": functools.partial(Stacker, 4),
+    "dmc/walker_run": functools.partial(Walker, "run"),
+    "dmc/walker_stand": functools.partial(Walker, "stand"),
+    "dmc/walker_walk": functools.partial(Walker, "walk"),
     "gym/HalfCheetah-v4": functools.partial(HalfCheetah, 4),
     "gym/HalfCheetah-v5": functools.partial(HalfCheetah, 5),
     "gym/InvertedPendulum-v4": functools.partial(InvertedPendulum, 4),

@@ -1,0 +1,159 @@
+"""humanoid: a body of 21 joints that stands, walks at 1 m/s or runs at 10 m/s."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mujoco import mjx
+
+from envs.base import Env, PhysicsState, State, spec_from_model
+from envs.dmc.frames import to_frame
+from envs.dmc.rewards import tolerance
+from envs.dmc.starts import draw_until, random_joint_angles
+from envs.models import dmc_model, sensor_indices
+from envs.physics import Physics, center, uncenter
+
+_ROOT_X, _ROOT_Y, _FIRST_JOINT = 0, 1, 7
+_SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 10.0}  # m/s, where the full reward begins
+_STAND_HEIGHT = 1.4  # m, of the head
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """What tells the suite's two humanoids apart.
+
+    Attributes:
+        domain: name of the domain and of its model.
+        torso: body in whose frame hands and feet are seen, and whose speed counts.
+        up: its axis that points up when it stands, 0 to 2.
+        limbs: hands and feet, in the order of the observation.
+        substeps: physics steps per control step.
+        obs_size: length of the observation.
+    """
+
+    domain: str
+    torso: str
+    up: int
+    limbs: tuple[str, ...]
+    substeps: int
+    obs_size: int
+
+
+_HUMANOID = Anatomy(
+    domain="humanoid",
+    torso="torso",
+    up=2,
+    limbs=("left_hand", "left_foot", "right_hand", "right_foot"),
+    substeps=5,
+    obs_size=67,
+)
+
+
+class Humanoid(Env):
+    """The tasks of dm_control's `suite/humanoid.py` and, with another body, `humanoid_CMU.py`.
+
+    Observation: joint angles, height of the head (m), hands and feet in the torso's frame (m),
+    the vertical in the torso's frame, velocity of the centre of mass (m/s), qvel. Reward: head
+    high and torso upright, times small controls, taken as they were sent, times standing still or
+    horizontal speed in any direction. Never terminates. Start: in the air, turned and
+    bent at random, drawn until nothing touches.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        iterations: int | None = 8,
+        ls_iterations: int | None = 12,
+        anatomy: Anatomy = _HUMANOID,
+    ) -> None:
+        """Args are "stand", "walk" or "run", the solver limits of `Physics`, and the body."""
+        self._speed = _SPEEDS[task]
+        self._up = anatomy.up
+        model = dmc_model(f"{anatomy.domain}.xml")
+        self._torso = model.body(anatomy.torso).id
+        self._head = model.body("head").id
+        self._limbs = np.asarray([model.body(name).id for name in anatomy.limbs])
+        self._velocity = sensor_indices(model, f"{anatomy.torso}_subtreelinvel")
+        self.physics = Physics(
+            model,
+            substeps=anatomy.substeps,
+            iterations=iterations,
+            ls_iterations=ls_iterations,
+        )
+        self.spec = spec_from_model(
+            f"dmc/{anatomy.domain}_{task}",
+            model,
+            obs_size=anatomy.obs_size,
+            episode_steps=1000,
+            substeps=anatomy.substeps,
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        model = self.physics.model
+
+        def draw(key: jax.Array) -> PhysicsState:
+            return self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
+
+        physics = draw_until(lambda physics: ~self.physics.in_contact(physics), draw, key)
+        return State(
+            physics=physics,
+            obs=self._observe(self.physics.kinematics(physics)),
+            reward=jnp.zeros((), jnp.float32),
+            terminated=jnp.zeros((), bool),
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        start, x = center(state.physics, _ROOT_X)
+        start, y = center(start, _ROOT_Y)
+        end, _ = self.physics.step(start, action, lambda data: None)
+        data = self.physics.kinematics(end)
+        return State(
+            physics=uncenter(uncenter(end, _ROOT_X, x), _ROOT_Y, y),
+            obs=self._observe(data),
+            reward=self._reward(data, action),
+            terminated=jnp.zeros((), bool),
+        )
+
+    def _observe(self, data: mjx.Data) -> jax.Array:
+        frame = data.xmat[self._torso]
+        limbs = to_frame(data.xpos[self._limbs] - data.xpos[self._torso], frame)
+        return jnp.concatenate(
+            [
+                data.qpos[_FIRST_JOINT:],
+                data.xpos[self._head, 2:],
+                limbs.ravel(),
+                frame[2],
+                data.sensordata[self._velocity],
+                data.qvel,
+            ]
+        )
+
+    def _reward(self, data: mjx.Data, action: jax.Array) -> jax.Array:
+        standing = tolerance(
+            data.xpos[self._head, 2],
+            bounds=(_STAND_HEIGHT, float("inf")),
+            margin=_STAND_HEIGHT / 4,
+        )
+        upright = tolerance(
+            data.xmat[self._torso, 2, self._up],
+            bounds=(0.9, float("inf")),
+            margin=1.9,
+            value_at_margin=0,
+            sigmoid="linear",
+        )
+        effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic").mean()
+        small_control = (4 + effort) / 5
+        velocity = data.sensordata[self._velocity[:2]]
+        if self._speed == 0:
+            return small_control * standing * upright * tolerance(velocity, margin=2).mean()
+        move = tolerance(
+            jnp.linalg.norm(velocity),
+            bounds=(self._speed, float("inf")),
+            margin=self._speed,
+            value_at_margin=0,
+            sigmoid="linear",
+        )
+        return small_control * standing * upright * (5 * move + 1) / 6
