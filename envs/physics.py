@@ -206,6 +206,21 @@ class Physics:
         # MJX gives this quantity no public name: its own sensors read it here.
         return data._impl.subtree_linvel[body]
 
+    def external_forces(self, data: mjx.Data) -> jax.Array:
+        """Returns what acts on each body from outside of its tree, such as contacts: (nbody, 6),
+        torque (N m) and force (N) about the tree's centre of mass.
+
+        Args:
+            data: of a dynamics evaluation, such as `step` and `forward` give.
+        """
+        with jax.default_matmul_precision("highest"):
+            return mjx.rne_postconstraint(self._mjx_model, data)._impl.cfrc_ext
+
+    def body_inertias(self, data: mjx.Data) -> jax.Array:
+        """Returns the inertia of each body about its tree's centre of mass, in `data`: (nbody,
+        10), as MuJoCo's `cinert`."""
+        return data._impl.cinert
+
     def _load(self, state: PhysicsState) -> mjx.Data:
         data = self._template.replace(
             qpos=state.qpos, qvel=state.qvel, qacc_warmstart=state.qacc_warmstart
