@@ -349,14 +349,6 @@ class Physics:
         with jax.default_matmul_precision("highest"):
             return self._dynamics.in_contact(state)
 
-    def in_contact(self, state: PhysicsState) -> jax.Array:
-        """Returns () bool, whether any two geoms that may collide do."""
-        with jax.default_matmul_precision("highest"):
-            data = mjx.kinematics(self._mjx_model, self._load(state))
-            # MJX gives contacts no public name. It holds a slot for each that may ever exist.
-            contact = mjx.collision(self._mjx_model, data)._impl.contact
-        return (contact.dist < contact.includemargin).any()
-
     def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""
         with jax.default_matmul_precision("highest"):

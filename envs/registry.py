@@ -25,11 +25,19 @@ from envs.dmc.manipulator import ManipulatorBringBall
 from envs.dmc.quadruped import QuadrupedFetch, QuadrupedMove
 from envs.dmc.stacker import Stacker
 from envs.dmc.walker import Walker
+from envs.gym.ant import Ant
 from envs.gym.half_cheetah import HalfCheetah
+from envs.gym.hopper import Hopper
+from envs.gym.humanoid import Humanoid
+from envs.gym.humanoid_standup import HumanoidStandup
+from envs.gym.inverted_double_pendulum import InvertedDoublePendulum
 from envs.gym.inverted_pendulum import InvertedPendulum
+from envs.gym.pusher import Pusher
 from envs.gym.reacher import Reacher
 from envs.limits import limits_of
 from envs.physics import PhysicsOptions
+from envs.gym.swimmer import Swimmer
+from envs.gym.walker2d import Walker2d
 
 _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/acrobot_swingup": functools.partial(Acrobot, sparse=False),
@@ -68,12 +76,27 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/walker_run": functools.partial(Walker, "run"),
     "dmc/walker_stand": functools.partial(Walker, "stand"),
     "dmc/walker_walk": functools.partial(Walker, "walk"),
+    "gym/Ant-v4": functools.partial(Ant, 4),
+    "gym/Ant-v5": functools.partial(Ant, 5),
     "gym/HalfCheetah-v4": functools.partial(HalfCheetah, 4),
     "gym/HalfCheetah-v5": functools.partial(HalfCheetah, 5),
+    "gym/Hopper-v4": functools.partial(Hopper, 4),
+    "gym/Hopper-v5": functools.partial(Hopper, 5),
+    "gym/Humanoid-v4": functools.partial(Humanoid, 4),
+    "gym/Humanoid-v5": functools.partial(Humanoid, 5),
+    "gym/HumanoidStandup-v4": functools.partial(HumanoidStandup, 4),
+    "gym/HumanoidStandup-v5": functools.partial(HumanoidStandup, 5),
+    "gym/InvertedDoublePendulum-v4": functools.partial(InvertedDoublePendulum, 4),
+    "gym/InvertedDoublePendulum-v5": functools.partial(InvertedDoublePendulum, 5),
     "gym/InvertedPendulum-v4": functools.partial(InvertedPendulum, 4),
     "gym/InvertedPendulum-v5": functools.partial(InvertedPendulum, 5),
+    "gym/Pusher-v5": Pusher,
     "gym/Reacher-v4": functools.partial(Reacher, 4),
     "gym/Reacher-v5": functools.partial(Reacher, 5),
+    "gym/Swimmer-v4": functools.partial(Swimmer, 4),
+    "gym/Swimmer-v5": functools.partial(Swimmer, 5),
+    "gym/Walker2d-v4": functools.partial(Walker2d, 4),
+    "gym/Walker2d-v5": functools.partial(Walker2d, 5),
 }
 
 

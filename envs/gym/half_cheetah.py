@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
+from envs.gym.starts import noisy_start
 from envs.models import gym_model
 from envs.physics import Physics, PhysicsOptions, center, uncenter
 
@@ -33,11 +34,7 @@ class HalfCheetah(Env):
         )
 
     def reset(self, key: jax.Array) -> State:
-        model = self.physics.model
-        qpos_key, qvel_key = jax.random.split(key)
-        noise = jax.random.uniform(qpos_key, (model.nq,), jnp.float32, -_RESET_NOISE, _RESET_NOISE)
-        qvel = _RESET_NOISE * jax.random.normal(qvel_key, (model.nv,), jnp.float32)
-        physics = self.physics.init(jnp.asarray(model.qpos0, jnp.float32) + noise, qvel)
+        physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=True)
         return State(
             physics=physics,
             obs=_observe(physics),

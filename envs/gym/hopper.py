@@ -1,0 +1,38 @@
+"""Hopper-v4 and -v5: hop forward in a plane on one leg."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import PhysicsState
+from envs.gym.planar_walker import PlanarWalker
+from envs.models import gym_model
+
+_MIN_HEIGHT = 0.7  # m
+_MAX_PITCH = 0.2  # rad
+_MAX_STATE = 100.0
+
+
+class Hopper(PlanarWalker):
+    """The task of gymnasium's `hopper_v4.py` and `hopper_v5.py`.
+
+    Healthy: the torso higher than 0.7 m and leaning by less than 0.2 rad, and all angles (rad)
+    and velocities (m/s, rad/s) below 100. The rest is in `PlanarWalker`.
+    """
+
+    def __init__(
+        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
+    ) -> None:
+        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+        super().__init__("Hopper", version, gym_model("hopper.xml"), iterations, ls_iterations)
+
+    def healthy(self, physics: PhysicsState) -> jax.Array:
+        height, pitch = physics.qpos[1], physics.qpos[2]
+        bounded = jnp.concatenate([physics.qpos[2:], physics.qvel])
+        return (
+            (jnp.abs(bounded) < _MAX_STATE).all()
+            & (height > _MIN_HEIGHT)
+            & (height < jnp.inf)
+            & (jnp.abs(pitch) < _MAX_PITCH)
+        )

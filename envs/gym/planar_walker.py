@@ -1,0 +1,82 @@
+"""What Hopper and Walker2d share: legs in a vertical plane that run and must not fall."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from envs.base import Env, PhysicsState, State, spec_from_model
+from envs.gym.starts import noisy_start
+from envs.physics import Physics, center, uncenter
+
+_ROOT_X = 0
+_SUBSTEPS = 4
+_MAX_SHOWN_VELOCITY = 10.0  # m/s or rad/s
+_CONTROL_COST = 1e-3
+_RESET_NOISE = 5e-3
+
+
+class PlanarWalker(Env):
+    """A planar task that ends when the walker is no longer healthy.
+
+    Observation: qpos without the horizontal position, then qvel, clipped to +-10. Reward: mean
+    forward speed (m/s) over the step, plus 1, minus 0.001 times the squared action; v5 does not
+    pay the 1 for the terminating step. Start: uniform noise of +-0.005 on qpos and qvel.
+
+    Subclasses say what is healthy.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        model: mujoco.MjModel,
+        iterations: int | None,
+        ls_iterations: int | None,
+    ) -> None:
+        """Args are the task's name and version, its model, and the solver limits of `Physics`."""
+        self._pays_for_falling = version == 4
+        self.physics = Physics(
+            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
+        )
+        self.spec = spec_from_model(
+            f"gym/{name}-v{version}",
+            model,
+            obs_size=model.nq - 1 + model.nv,
+            episode_steps=1000,
+            substeps=_SUBSTEPS,
+        )
+
+    def healthy(self, physics: PhysicsState) -> jax.Array:
+        """Returns () bool, False where the state is not finite."""
+        raise NotImplementedError
+
+    def reset(self, key: jax.Array) -> State:
+        physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=False)
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=jnp.zeros((), jnp.float32),
+            terminated=jnp.zeros((), bool),
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        start, x = center(state.physics, _ROOT_X)
+        end, _ = self.physics.step(start, action, lambda data: None)
+        speed = end.qpos[_ROOT_X] / self.physics.control_dt
+        physics = uncenter(end, _ROOT_X, x)
+        healthy = self.healthy(physics)
+        alive = 1.0 if self._pays_for_falling else healthy.astype(jnp.float32)
+        reward = speed + alive - _CONTROL_COST * jnp.square(action).sum()
+        return State(
+            physics=physics,
+            obs=_observe(physics),
+            reward=reward.astype(jnp.float32),
+            terminated=~healthy,
+        )
+
+
+def _observe(physics: PhysicsState) -> jax.Array:
+    velocity = jnp.clip(physics.qvel, -_MAX_SHOWN_VELOCITY, _MAX_SHOWN_VELOCITY)
+    return jnp.concatenate([physics.qpos[1:], velocity])

@@ -1,0 +1,32 @@
+"""Walker2d-v4 and -v5: walk forward in a plane on two legs."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import PhysicsState
+from envs.gym.planar_walker import PlanarWalker
+from envs.models import gym_model
+
+_MIN_HEIGHT, _MAX_HEIGHT = 0.8, 2.0  # m
+_MAX_PITCH = 1.0  # rad
+
+
+class Walker2d(PlanarWalker):
+    """The task of gymnasium's `walker2d_v4.py` and `walker2d_v5.py`.
+
+    Healthy: the torso between 0.8 and 2 m high and leaning by less than 1 rad. The rest is in
+    `PlanarWalker`. v4 has another model, whose right foot has less friction than the left one.
+    """
+
+    def __init__(
+        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
+    ) -> None:
+        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+        model = gym_model("walker2d.xml" if version == 4 else "walker2d_v5.xml")
+        super().__init__("Walker2d", version, model, iterations, ls_iterations)
+
+    def healthy(self, physics: PhysicsState) -> jax.Array:
+        height, pitch = physics.qpos[1], physics.qpos[2]
+        return (height > _MIN_HEIGHT) & (height < _MAX_HEIGHT) & (jnp.abs(pitch) < _MAX_PITCH)
