@@ -7,6 +7,16 @@ states = jax.jit(jax.vmap(env.step))(states, actions)  # actions: (64, env.spec.
 
 from envs.base import Env, State, TaskSpec
 from envs.real import RealEnv, make_real
-from envs.registry import UnknownTaskError, make, tasks
+from envs.registry import UnknownTaskError, make, register, tasks
 
-__all__ = ["Env", "RealEnv", "State", "TaskSpec", "UnknownTaskError", "make", "make_real", "tasks"]
+__all__ = [
+    "Env",
+    "RealEnv",
+    "State",
+    "TaskSpec",
+    "UnknownTaskError",
+    "make",
+    "make_real",
+    "register",
+    "tasks",
+]

@@ -115,6 +115,24 @@ def tasks() -> list[str]:
     return sorted(_TASKS)
 
 
+def register(name: str, factory: Callable[..., Env]) -> None:
+    """Adds a task of one's own.
+
+    Args:
+        name: "<family>/<task>", which no other task has.
+        factory: what `make` calls, with its options.
+
+    Raises:
+        ValueError: if the name is taken, or has no family.
+    """
+    family, _, task = name.partition("/")
+    if not family or not task:
+        raise ValueError(f"{name!r} is no task name: write <family>/<task>, such as mine/puck.")
+    if name in _TASKS:
+        raise ValueError(f"There is a task {name!r} already: choose another name.")
+    _TASKS[name] = factory
+
+
 def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     """Builds a task.
 

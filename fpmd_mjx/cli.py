@@ -1,7 +1,7 @@
 """`fpmd train|eval|suite|tasks`: arguments in, one call out, no logic.
 
-Exit codes: 0 done, 2 a user's mistake (one sentence says what to change), 128 + n stopped by
-signal n with everything saved.
+Exit codes: 0 done, 1 a task that was measured is not its original, 2 a user's mistake (one sentence
+says what to change), 128 + n stopped by signal n with everything saved.
 """
 
 import argparse
@@ -58,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     suite.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     suite.set_defaults(run=_suite)
 
-    tasks = commands.add_parser("tasks", help="list the tasks")
+    tasks = commands.add_parser("tasks", help="list the tasks, or measure them")
+    tasks.add_argument(
+        "--parity",
+        nargs="*",
+        metavar="PATTERN",
+        help="compare these with the original simulators, such as 'dmc/*'; none: those missing",
+    )
     tasks.set_defaults(run=_tasks)
     return parser
 
@@ -95,19 +101,13 @@ def _suite(args: argparse.Namespace) -> int:
 
 
 def _tasks(args: argparse.Namespace) -> int:
-    from fpmd_mjx.config import choices
-
     _quiet()
-    import envs
+    from fpmd_mjx import tasks
 
-    print(f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}")
-    for name in choices("task"):
-        spec = envs.make(name).spec
-        print(
-            f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
-            f"{1000 * spec.control_dt:5.0f} ms"
-        )
-    return 0
+    if args.parity is None:
+        tasks.show()
+        return 0
+    return 1 if tasks.sweep(args.parity) else 0
 
 
 def _finish(call: Callable[[], Any]) -> int:

@@ -111,10 +111,10 @@ def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["task", "obs", "action", "steps", "control"]
+    assert header.split() == ["task", "obs", "action", "steps", "control", "parity"]
     found = {line.split()[0]: line.split()[1:] for line in lines}
     assert sorted(found) == envs.tasks()
-    assert found["dmc/cartpole_swingup"] == ["5", "1", "1000", "10", "ms"]
+    assert found["dmc/cartpole_swingup"] == ["5", "1", "1000", "10", "ms", "exact"]
 
 
 def test_every_task_has_a_config_and_every_config_a_task() -> None:

@@ -1,154 +1,215 @@
-"""What the environment tests share: one compiled port and one original per task."""
+"""What the environment tests share.
+
+A port is a model on MJX and a task around it, and the two are tested apart, because compiling MJX
+takes up to a minute a model, and a task next to nothing:
+
+- `on_c(name)`, for every task: the port with C MuJoCo in place of MJX. What is left to differ from
+  the original is the task: observation, reward, ends, starts.
+- `load(name)`, for SAMPLE: the port as it is. What is left to differ is MJX.
+
+`fpmd tasks --parity` measures every task as it is, and docs/parity.md holds its results.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
-import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 import envs
-from envs.base import Env, PhysicsState, State
-from envs.dmc.cheetah import CheetahRun
+from envs.base import PhysicsState
+from envs.parity.port import Port
 from envs.physics import Physics
 from envs.real import RealEnv
 
-# One batch size for everything, so that the physics of each model compiles once. Small, as the
-# batch waits for its slowest solver.
-BATCH = 20
-# Half the compile time for the same program: LLVM's costly passes do not pay in tests.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+T = TypeVar("T")
 
-Policy = Callable[[int, np.ndarray, np.random.Generator], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Transitions:
-    """Steps of an original simulator, (n, ...) each, in order; episodes follow one another."""
-
-    qpos: np.ndarray
-    qvel: np.ndarray
-    obs: np.ndarray
-    action: np.ndarray
-    next_qpos: np.ndarray
-    next_qvel: np.ndarray
-    next_obs: np.ndarray
-    reward: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.reward)
+SAMPLE = [
+    "gym/InvertedPendulum-v5",
+    "gym/Reacher-v5",
+    "gym/HalfCheetah-v5",
+    "dmc/cartpole_swingup",
+    "dmc/cheetah_run",
+]
+"""Tasks whose models are compiled in every run of the tests: Runge-Kutta and Euler integration,
+pyramidal contacts, joint limits and springs, sensors; few bodies, for the time it takes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A port, its original, and the port's functions for batches of BATCH."""
+    """A port and its original."""
 
-    env: Env
+    port: Port
     real: RealEnv
-    reset: Callable[[jax.Array], State]
-    step: Callable[[State, jax.Array], State]
 
-    def resets(self, count: int, seed: int) -> State:
-        """Returns `count` reset states, (count, ...), as NumPy arrays."""
-        keys = jax.random.split(jax.random.key(seed), -(-count // BATCH) * BATCH)
-        states = [self.reset(keys[i : i + BATCH]) for i in range(0, len(keys), BATCH)]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *states)
-
-    def state(self, qpos: np.ndarray, qvel: np.ndarray, obs: np.ndarray) -> State:
-        """Returns the port's states, (BATCH, ...), at states of the original."""
-        return State(
-            physics=jax.vmap(self.env.physics.init)(qpos, qvel),
-            obs=jnp.asarray(obs, jnp.float32),
-            reward=jnp.zeros(BATCH, jnp.float32),
-            terminated=jnp.zeros(BATCH, bool),
-        )
-
-    def one_step(
-        self, seen: Transitions, step: Callable[[State, jax.Array], State] | None = None
-    ) -> State:
-        """Returns where the port goes from each state of the original, as NumPy arrays."""
-        results = []
-        for start in range(0, len(seen), BATCH):
-            # The last rows are repeated to fill the batch.
-            rows = np.minimum(np.arange(start, start + BATCH), len(seen) - 1)
-            state = self.state(seen.qpos[rows], seen.qvel[rows], seen.obs[rows])
-            results.append((step or self.step)(state, seen.action[rows]))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(seen)], *results)
+    @property
+    def env(self) -> Any:
+        return self.port.env
 
 
-def uniform(task: Task, scale: float = 1.0) -> Policy:
-    """Independent actions, uniform in `scale` times the action range."""
-    low, high = task.env.spec.action_low, task.env.spec.action_high
-    return lambda t, obs, rng: (scale * rng.uniform(low, high)).astype(np.float32)
+@functools.cache
+def make(name: str) -> Any:
+    """Builds a port, once a session."""
+    return envs.make(name)
 
 
-def waves(task: Task, seed: int, scale: float = 1.0) -> Policy:
-    """One slow sine per action, which brings bodies to high speed."""
-    draw = np.random.default_rng(seed)
-    size = task.env.spec.action_size
-    frequency, phase = draw.uniform(0.5, 3.0, size), draw.uniform(0, 2 * np.pi, size)
-    dt, high = task.env.spec.control_dt, task.env.spec.action_high
-    return lambda t, obs, rng: (
-        scale * high * np.sin(2 * np.pi * frequency * t * dt + phase)
-    ).astype(np.float32)
-
-
-def record(real: RealEnv, policy: Policy, steps: int, seed: int) -> Transitions:
-    """Runs the original for `steps` steps, beginning a new episode wherever one ends."""
-    rng = np.random.default_rng(seed)
-    obs, t, rows = real.reset(seed), 0, []
-    for _ in range(steps):
-        qpos, qvel, action = real.qpos, real.qvel, policy(t, obs, rng)
-        next_obs, reward, terminated, truncated = real.step(action)
-        rows.append(
-            (qpos, qvel, obs, action, real.qpos, real.qvel, next_obs, reward, terminated, truncated)
-        )
-        obs, t = next_obs, t + 1
-        if terminated or truncated:
-            obs, t = real.reset(), 0
-    return Transitions(*(np.stack(column) for column in zip(*rows, strict=True)))
+@functools.cache
+def make_real(name: str) -> RealEnv:
+    """Builds an original, once a session."""
+    return envs.make_real(name)
 
 
 @functools.cache
 def load(name: str) -> Task:
-    """Builds a task once a session; what is costly compiles at its first call.
-
-    Tasks on one model share its compiled physics, and the few operations of the task itself run
-    uncompiled around it: half the compile time of all the tests.
-    """
-    env = envs.make(name)
-    env.physics = _compiled_physics(name.rsplit("-", 1)[0].split("_")[0])
-    if isinstance(env, CheetahRun):
-        env.settle = jax.jit(env.settle, compiler_options=COMPILER_OPTIONS)
-        reset = jax.vmap(env.reset)
-    else:
-        reset = jax.jit(jax.vmap(env.reset), compiler_options=COMPILER_OPTIONS)
-    return Task(env=env, real=envs.make_real(name), reset=reset, step=jax.vmap(env.step))
+    """Returns the port as it is; its functions compile at their first call."""
+    return Task(Port.of(make(name)), make_real(name))
 
 
 @functools.cache
-def _compiled_physics(model: str) -> Physics:
-    """Returns the physics of the first task whose name begins with `model`, jitted inside."""
-    physics = envs.make(next(name for name in envs.tasks() if name.startswith(model))).physics
-    advance = jax.jit(
-        lambda state, ctrl, step=physics.step: step(state, ctrl, lambda data: data.xpos),
-        compiler_options=COMPILER_OPTIONS,
-    )
+def on_c(name: str) -> Task:
+    """Returns the port with C MuJoCo in place of MJX."""
+    env = copy.copy(make(name))
+    env.physics = CPhysics(env.physics)
+    return Task(Port.of(env), make_real(name))
+
+
+Compute = Callable[[mujoco.MjModel, mujoco.MjData], None]
+
+
+class CPhysics(Physics):
+    """`Physics` computed by C MuJoCo in float64, through callbacks from compiled functions."""
+
+    def __init__(self, physics: Physics) -> None:
+        """Args: physics: what to stand in for."""
+        self.__dict__.update(physics.__dict__)
+        self._c_model = copy.copy(physics.model)
+        # Limits as generous as the originals': lowered ones belong to MJX.
+        self._c_model.opt.iterations, self._c_model.opt.ls_iterations = 100, 50
+        self._c_data = mujoco.MjData(self._c_model)
+
+    def substep(self, state: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, Any]:
+        return self._advance(state, ctrl, 1)
 
     def step(
-        state: PhysicsState, ctrl: jax.Array, read: Callable[[Any], Any]
-    ) -> tuple[PhysicsState, Any]:
-        # Body positions are all that any task reads here.
-        state, xpos = advance(state, ctrl)
-        return state, read(types.SimpleNamespace(xpos=xpos))
+        self, state: PhysicsState, ctrl: jax.Array, read: Callable[[Any], T]
+    ) -> tuple[PhysicsState, T]:
+        state, data = self._advance(state, ctrl, self.substeps)
+        return state, read(data)
 
-    physics.step = step
-    physics.subtree_linvel = jax.jit(physics.subtree_linvel, static_argnums=1)
-    return physics
+    def kinematics(self, state: PhysicsState) -> Any:
+        return CData(self, _kinematics, state)
+
+    def forward(
+        self, state: PhysicsState, ctrl: jax.Array | None = None, *, actuated: bool = True
+    ) -> Any:
+        def compute(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+            flags = model.opt.disableflags
+            if not actuated:
+                model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ACTUATION)
+            mujoco.mj_forward(model, data)
+            model.opt.disableflags = flags
+
+        return CData(self, compute, state, ctrl)
+
+    def in_contact(self, state: PhysicsState) -> jax.Array:
+        return CData(self, mujoco.mj_fwdPosition, state).ncon > 0
+
+    def subtree_linvel(self, state: PhysicsState, body: int) -> jax.Array:
+        data = self.kinematics(state).then(mujoco.mj_subtreeVel)
+        return data.subtree_linvel[body]
+
+    def external_forces(self, data: Any) -> jax.Array:
+        return data.then(mujoco.mj_rnePostConstraint).cfrc_ext
+
+    def _advance(
+        self, state: PhysicsState, ctrl: jax.Array, steps: int
+    ) -> tuple[PhysicsState, Any]:
+        data = CData(
+            self, lambda model, data: mujoco.mj_step(model, data, nstep=steps), state, ctrl
+        )
+        fields = [field for field, value in vars(state).items() if value is not None]
+        return PhysicsState(**dict(zip(fields, data.fetch(fields), strict=True))), data
+
+    def call(
+        self, compute: Compute, inputs: dict[str, jax.Array], wanted: list[str]
+    ) -> list[jax.Array]:
+        """Returns the arrays `wanted` of C's data after `compute` from `inputs`."""
+        examples = [self._value(name) for name in wanted]
+
+        def one(row: dict[str, np.ndarray]) -> list[np.ndarray]:
+            mujoco.mj_resetData(self._c_model, self._c_data)
+            for name, value in row.items():
+                getattr(self._c_data, name)[:] = value
+            compute(self._c_model, self._c_data)
+            return [self._value(name).copy() for name in wanted]
+
+        def batch(given: dict[str, jax.Array]) -> list[np.ndarray]:
+            arrays = {name: np.asarray(x) for name, x in given.items()}
+            lead = arrays["qpos"].shape[:-1]
+            rows = [one({name: x[i] for name, x in arrays.items()}) for i in np.ndindex(lead)]
+            columns = zip(zip(*rows, strict=True), examples, strict=True)
+            return [np.reshape(column, lead + x.shape).astype(x.dtype) for column, x in columns]
+
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in examples]
+        return jax.pure_callback(batch, shapes, inputs, vmap_method="broadcast_all")
+
+    def _value(self, name: str) -> np.ndarray:
+        """An array of C's data in the shape and the precision that MJX gives it."""
+        value = np.asarray(getattr(self._c_data, name))
+        if name.endswith("mat"):
+            value = value.reshape(*value.shape[:-1], 3, 3)
+        return value.astype(np.float32) if value.dtype == np.float64 else value
+
+
+class CData:
+    """What MuJoCo's data hold after a computation; it is done for each field that is read."""
+
+    def __init__(
+        self,
+        physics: CPhysics,
+        compute: Compute,
+        state: PhysicsState,
+        ctrl: jax.Array | None = None,
+    ) -> None:
+        self._physics, self._compute = physics, compute
+        self._given = {name: x for name, x in vars(state).items() if x is not None}
+        if ctrl is not None:
+            self._given["ctrl"] = jnp.asarray(ctrl, jnp.float32)
+        # Where MJX keeps what is not public.
+        self._impl = self
+
+    def __getattr__(self, name: str) -> jax.Array:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self.fetch([name])[0]
+
+    def fetch(self, names: list[str]) -> list[jax.Array]:
+        """Returns several fields of one computation."""
+        return self._physics.call(self._compute, self._given, names)
+
+    def then(self, more: Compute) -> CData:
+        """Returns the data after a further computation."""
+        both = copy.copy(self)
+        first = self._compute
+
+        def compute(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+            first(model, data)
+            more(model, data)
+
+        both._compute, both._impl = compute, both
+        return both
+
+
+def _kinematics(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """What `Physics.kinematics` promises, and no more: no accelerations, no forces."""
+    mujoco.mj_fwdPosition(model, data)
+    mujoco.mj_sensorPos(model, data)
+    mujoco.mj_fwdVelocity(model, data)
+    mujoco.mj_sensorVel(model, data)

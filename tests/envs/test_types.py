@@ -2,63 +2,59 @@
 
 from __future__ import annotations
 
-import gymnasium
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dm_control import suite
 
 import envs
-from envs.models import without_deprecation_notices
+from envs import parity
+
+from .harness import make, make_real
+
+
+def described(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
 @pytest.mark.parametrize("name", envs.tasks())
 def test_reset_and_step_have_the_same_strong_types(name: str) -> None:
     """Otherwise a scan over steps is refused, or a jitted epoch traces twice."""
-    env = envs.make(name)
+    env = make(name)
     action = jax.ShapeDtypeStruct((env.spec.action_size,), jnp.float32)
     reset = jax.eval_shape(env.reset, jax.random.key(0))
     stepped = jax.eval_shape(env.step, reset, action)
-    again = jax.eval_shape(env.step, stepped, action)
-
-    def described(tree: object) -> object:
-        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
-
-    assert described(reset) == described(stepped) == described(again)
+    assert described(reset) == described(stepped)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((reset, stepped)))
     assert (reset.obs.shape, reset.obs.dtype) == ((env.spec.obs_size,), jnp.float32)
     assert (reset.reward.shape, reset.reward.dtype) == ((), jnp.float32)
     assert (reset.terminated.shape, reset.terminated.dtype) == ((), jnp.bool_)
-
-
-@pytest.mark.parametrize("name", envs.tasks())
-def test_state_is_minimal(name: str) -> None:
-    env = envs.make(name)
+    # The state holds nothing else; what a task remembers is its own.
     model = env.physics.model
-    # What a task draws beyond the physics, such as the place of a target, is its own.
-    state = jax.eval_shape(env.reset, jax.random.key(0)).replace(task=None)
-    size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert size == model.nq + 2 * model.nv + env.spec.obs_size + 2
+    size = sum(leaf.size for leaf in jax.tree.leaves(reset.replace(task=None)))
+    assert size == model.nq + 2 * model.nv + model.na + env.spec.obs_size + 2
+    if name in parity.comparable():
+        real = make_real(name)
+        real.reset(seed=0)
+        joined = jax.tree.map(jnp.asarray, env.task_from_original(real.model, real.data))
+        assert described(joined) == described(reset.task)
 
 
-@pytest.mark.parametrize("name", envs.tasks())
+@pytest.mark.parametrize("name", parity.comparable())
 def test_spec_is_the_originals(name: str) -> None:
-    spec = envs.make(name).spec
-    family, name = name.split("/")
-    if family == "gym":
-        with without_deprecation_notices():
-            gym_env = gymnasium.make(name)
-        low, high = gym_env.action_space.low, gym_env.action_space.high
-        obs_size = gym_env.observation_space.shape[0]
-        steps, dt = gym_env.spec.max_episode_steps, gym_env.unwrapped.dt
+    spec = make(name).spec
+    # The original's own interface, of which the one that we share has no more than is needed.
+    original = make_real(name)._env
+    if name.startswith("gym/"):
+        low, high = original.action_space.low, original.action_space.high
+        obs_size = original.observation_space.shape[0]
+        steps, dt = original.spec.max_episode_steps, original.unwrapped.dt
     else:
-        domain, task_name = name.split("_", 1)
-        with without_deprecation_notices():
-            dmc_env = suite.load(domain, task_name)
-        low, high = dmc_env.action_spec().minimum, dmc_env.action_spec().maximum
-        obs_size = sum(int(np.prod(part.shape)) for part in dmc_env.observation_spec().values())
-        steps, dt = dmc_env._step_limit, dmc_env.control_timestep()
+        low, high = original.action_spec().minimum, original.action_spec().maximum
+        obs_size = sum(int(np.prod(part.shape)) for part in original.observation_spec().values())
+        steps, dt = original._step_limit, original.control_timestep()
     np.testing.assert_array_equal(spec.action_low, low)
     np.testing.assert_array_equal(spec.action_high, high)
     assert spec.action_low.dtype == spec.action_high.dtype == np.float32

@@ -1,0 +1,237 @@
+"""`fpmd tasks`: what there is, and how exactly it is the original.
+
+`fpmd tasks --parity` measures, and writes envs/parity/measured.json after each task and, in a
+checkout, docs/parity.md from it. Interrupted, it goes on with what is missing.
+"""
+
+import fnmatch
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import envs
+from envs import parity
+from envs.parity.controllers import BALANCED
+from envs.parity.port import Port
+from envs.parity.tolerances import CONTACT_POOR, EXCEPTIONS, RESET_LEVEL, TOLERANCE
+from fpmd_mjx import logs
+from fpmd_mjx.config import ConfigError
+
+PAGE = Path(envs.__file__).parents[1] / "docs" / "parity.md"
+
+SIMULATORS = ("jax", "mujoco", "mujoco-mjx", "dm-control", "gymnasium")
+"""Packages that decide a measurement: with another version it is repeated."""
+
+
+def show() -> None:
+    """Prints a line for each task."""
+    records = parity.measured()
+    print(f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}  parity")
+    for name in envs.tasks():
+        spec = envs.make(name).spec
+        print(
+            f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
+            f"{1000 * spec.control_dt:5.0f} ms  {parity.status(name, records.get(name))}"
+        )
+
+
+def sweep(patterns: list[str]) -> list[str]:
+    """Measures the tasks that match a pattern; without one, what is missing or out of date.
+
+    Returns:
+        The names of the tasks that are not exact, or could not be measured.
+    """
+    inexact = []
+    for name in chosen(patterns, parity.measured()):
+        try:
+            found = parity.measure(Port.of(envs.make(name)), envs.make_real(name))
+        except Exception as error:
+            # One broken task must not keep the others from being measured.
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            inexact.append(name)
+            continue
+        provenance = {
+            "device": logs.device(),
+            "versions": logs.versions(),
+            "commit": logs.commit(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        save({**parity.measured(), name: found | provenance})
+        print(line(name, found), flush=True)
+        if parity.status(name, found) != "exact":
+            inexact.append(name)
+        # The programs of finished tasks would fill the memory.
+        jax.clear_caches()
+    return inexact
+
+
+def chosen(patterns: list[str], records: dict[str, Any]) -> list[str]:
+    """Returns the tasks to measure.
+
+    Raises:
+        ConfigError: if a pattern matches no task that has an original.
+    """
+    names = parity.comparable()
+    if not patterns:
+        now = logs.versions()
+        return [
+            name
+            for name in names
+            if name not in records
+            or any(records[name]["versions"][x] != now[x] for x in SIMULATORS)
+        ]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(
+                f"--parity {pattern} matches no task with an original: give a name of "
+                "`fpmd tasks`, or a pattern such as 'dmc/*'."
+            )
+    return [name for name in names if any(fnmatch.fnmatchcase(name, x) for x in patterns)]
+
+
+def save(records: dict[str, Any]) -> None:
+    """Writes the results, and the page where there are docs."""
+    ordered = {name: records[name] for name in parity.comparable() if name in records}
+    logs.write_json(parity.RECORDS, ordered)
+    if PAGE.parent.is_dir():
+        PAGE.write_text(page(parity.measured()))
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """What the terminal shows of a task."""
+    once, alone = (
+        " ".join(f"{what} {_number(found[part][what]['max'])}" for what in found[part])
+        for part in ("one_step", "open_loop")
+    )
+    return (
+        f"{name}: {parity.status(name, found)} ({found['seconds']:.0f} s)\n"
+        f"  one step: {once}\n  50 steps: {alone}"
+    )
+
+
+# -------------------------------------------------------------------------------- docs/parity.md
+
+
+def page(records: dict[str, Any]) -> str:
+    """docs/parity.md."""
+    exact = [name for name in records if parity.status(name, records[name]) == "exact"]
+    missing = [name for name in parity.comparable() if name not in records]
+    text = [
+        "# Parity with the original simulators",
+        f"""\
+`fpmd tasks --parity` wrote this page; {len(exact)} of {len(records)} measured tasks are exact.
+Each port was put into states of the original (gymnasium or dm_control on C MuJoCo) and compared
+from there. Errors are relative: |port - original| / max(1, rms), by dimension, where rms is the
+original's root mean square over the recorded episodes; shown is the largest of all states and
+dimensions. [envs/parity](../envs/parity/__init__.py) explains why, and holds the code.
+
+A task is *exact* if it passes
+
+- **one step**: error of observation and reward at most {TOLERANCE:g}, from up to
+  {parity.STATES:,} states of {parity.EPISODES} whole episodes;
+- **50 steps**: the same over 20 open-loop runs of 50 steps, for the contact-poor domains
+  ({_list(CONTACT_POOR)}). With contacts, rounding grows exponentially, in any port;
+- **ends**: terminations and time limits in the same steps of those episodes;
+- **starts**: first observations, qpos and qvel of up to {parity.RESETS:,} episodes in each
+  simulator, with two-sample Kolmogorov-Smirnov tests of each dimension and of 10 random
+  directions; shown is the smallest p times the number of tests, which must exceed
+  {RESET_LEVEL:g};
+- **returns**: mean returns of 20 episodes of one scripted controller, from the same starts, within
+  each other's 99 % interval (or {TOLERANCE:g} of each other, where returns do not vary).
+
+Half of the recorded episodes have uniformly random actions, a third beyond the range, and half
+have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {_list(BALANCED)}.""",
+    ]
+    for prefix, exception in EXCEPTIONS.items():
+        text.append(
+            f"{prefix} is held to {exception.one_step:g} after one step"
+            + (f" and {exception.open_loop:g} over 50" if exception.open_loop else "")
+            + f": {exception.reason}"
+        )
+    if missing:
+        text.append(f"Not measured yet: {_list(missing)}.")
+    text += ["## Errors", _errors(records), "## Episodes", _episodes(records)]
+    text += ["## Provenance", _provenance(records)]
+    return "\n\n".join(text) + "\n"
+
+
+def _errors(records: dict[str, Any]) -> str:
+    head = ["task", "status", "contacts", "states"]
+    parts = [("one_step", "1"), ("open_loop", "50")]
+    head += [f"{what}, {steps}" for _, steps in parts for what in ("obs", "reward", "qpos", "qvel")]
+    rows = [
+        [
+            name,
+            parity.status(name, found),
+            f"{100 * found['contacts']:.0f} %",
+            f"{found['states']:,}",
+            *(
+                _number(found[part][what]["max"])
+                for part, _ in parts
+                for what in ("obs", "reward", "qpos", "qvel")
+            ),
+        ]
+        for name, found in records.items()
+    ]
+    note = "contacts: share of the original's steps that had any. 1, 50: after so many steps."
+    return f"{_table(head, rows)}\n\n{note}"
+
+
+def _episodes(records: dict[str, Any]) -> str:
+    head = ["task", "paid", "episodes", "terminated", "different ends", "starts", "p x tests"]
+    head += ["controller", "steps", "return, port", "return, original"]
+    rows = []
+    for name, found in records.items():
+        flags, starts, returns = found["flags"], found["resets"], found["returns"]
+        rows.append(
+            [
+                name,
+                f"{100 * found['paid']:.0f} %",
+                str(flags["episodes"]),
+                str(flags["terminated"]),
+                str(flags["different"]),
+                f"{starts['port']:,} / {starts['original']:,}",
+                f"{min(1.0, starts['p'] * starts['tests']):.2g}",
+                returns["controller"],
+                str(returns["steps"]),
+                *(
+                    "{:.4g} [{:.4g}, {:.4g}]".format(*returns[simulator])
+                    for simulator in ("port", "original")
+                ),
+            ]
+        )
+    note = f"""\
+paid: share of the recorded steps with a reward other than 0. starts: of the port / of the original,
+fewer than {parity.RESETS:,} where they did not fit into {parity.SECONDS:.0f} s. steps: control
+steps of each episode that count, all of them unless they did not fit."""
+    return f"{_table(head, rows)}\n\n{note}"
+
+
+def _provenance(records: dict[str, Any]) -> str:
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, found in records.items():
+        versions = ", ".join(f"{x} {found['versions'][x]}" for x in ("python", *SIMULATORS))
+        key = (found["date"], str(found["commit"]), found["device"], versions)
+        groups.setdefault(key, []).append(name)
+    return _table(
+        ["date", "commit", "device", "versions", "tasks"],
+        [[*key, ", ".join(names)] for key, names in groups.items()],
+    )
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _number(value: float | None) -> str:
+    """An error; null in the records is not finite."""
+    return "inf" if value is None else "0" if value == 0 else f"{value:.0e}"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
