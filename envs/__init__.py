@@ -6,6 +6,7 @@ states = jax.jit(jax.vmap(env.step))(states, actions)  # actions: (64, env.spec.
 """
 
 from envs.base import Env, State, TaskSpec
+from envs.physics import UnsupportedModelError
 from envs.real import RealEnv, make_real
 from envs.registry import UnknownTaskError, make, register, tasks
 
@@ -15,6 +16,7 @@ __all__ = [
     "State",
     "TaskSpec",
     "UnknownTaskError",
+    "UnsupportedModelError",
     "make",
     "make_real",
     "register",

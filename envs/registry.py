@@ -14,16 +14,16 @@ from envs.dmc.cartpole import Cartpole
 from envs.dmc.cheetah import CheetahRun
 from envs.dmc.finger import FingerSpin, FingerTurn
 from envs.dmc.fish import FishSwim, FishUpright
-from envs.dmc.pendulum import PendulumSwingup
-from envs.dmc.point_mass import PointMassEasy
-from envs.dmc.reacher import Reacher as DmcReacher
-from envs.dmc.swimmer import Swimmer as DmcSwimmer
 from envs.dmc.hopper import Hopper as DmcHopper
 from envs.dmc.humanoid import Humanoid as DmcHumanoid
 from envs.dmc.humanoid_cmu import HumanoidCMU
 from envs.dmc.manipulator import ManipulatorBringBall
+from envs.dmc.pendulum import PendulumSwingup
+from envs.dmc.point_mass import PointMassEasy
 from envs.dmc.quadruped import QuadrupedFetch, QuadrupedMove
+from envs.dmc.reacher import Reacher as DmcReacher
 from envs.dmc.stacker import Stacker
+from envs.dmc.swimmer import Swimmer as DmcSwimmer
 from envs.dmc.walker import Walker
 from envs.gym.ant import Ant
 from envs.gym.half_cheetah import HalfCheetah
@@ -34,10 +34,10 @@ from envs.gym.inverted_double_pendulum import InvertedDoublePendulum
 from envs.gym.inverted_pendulum import InvertedPendulum
 from envs.gym.pusher import Pusher
 from envs.gym.reacher import Reacher
-from envs.limits import limits_of
-from envs.physics import PhysicsOptions
 from envs.gym.swimmer import Swimmer
 from envs.gym.walker2d import Walker2d
+from envs.limits import limits_of
+from envs.physics import PhysicsOptions
 
 _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/acrobot_swingup": functools.partial(Acrobot, sparse=False),

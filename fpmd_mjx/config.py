@@ -27,9 +27,10 @@ class ConfigError(ValueError):
 
 @dataclass
 class TaskConfig:
-    """The environment. Solver limits of null keep the limits that the task is tested with."""
+    """The environment. What is null is as the task is tested."""
 
     name: str = MISSING
+    impl: str | None = None  # physics: jax (MJX) | warp (MJX-Warp) | auto
     action_repeat: int = 1
     iterations: int | None = None
     ls_iterations: int | None = None
@@ -234,6 +235,11 @@ def validate(config: Config) -> None:
     tree = OmegaConf.structured(config)
     for key, choices in _CHOICES.items():
         require(value(key) in choices, key, f"choose one of {', '.join(choices)}")
+    require(
+        config.task.impl in (None, "jax", "warp", "auto"),
+        "task.impl",
+        "choose one of jax, warp, auto or null",
+    )
     for key in _AT_LEAST_ONE:
         require(value(key) >= 1, key, "give a whole number of at least 1")
     for key in _POSITIVE:

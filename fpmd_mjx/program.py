@@ -172,10 +172,10 @@ class Program:
 def make_program(config: Config) -> Program:
     """Builds environment and agent of `config`; nothing is compiled yet."""
     task = config.task
-    limits = {"iterations": task.iterations, "ls_iterations": task.ls_iterations}
+    chosen: Any = {name: getattr(task, name) for name in ("impl", "iterations", "ls_iterations")}
     try:
-        env = envs.make(task.name, **{k: v for k, v in limits.items() if v is not None})
-    except envs.UnknownTaskError as error:
+        env = envs.make(task.name, **{k: v for k, v in chosen.items() if v is not None})
+    except (envs.UnknownTaskError, envs.UnsupportedModelError, ModuleNotFoundError) as error:
         raise ConfigError(str(error)) from error
     vector = VectorEnv(
         env, config.num_envs, task.action_repeat, task.reset_pool, task.reset_refresh

@@ -123,6 +123,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown critic": (["critic.kind=c51"], ["critic.kind=c51", "hl_gauss"]),
     "unknown weights": (["improvement.weights=all"], ["improvement.weights=all", "normalized"]),
     "unknown precision": (["learn.dtype=float16"], ["learn.dtype=float16", "bfloat16"]),
+    "unknown backend": (["task.impl=cpp"], ["task.impl=cpp", "warp"]),
     "no seeds": (["seeds=0"], ["seeds=0", "at least 1"]),
     "no environments": (["num_envs=0"], ["num_envs=0", "at least 1"]),
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),

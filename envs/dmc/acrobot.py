@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from mujoco import mjx
@@ -9,7 +11,7 @@ from mujoco import mjx
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 
 class Acrobot(Env):
@@ -20,13 +22,11 @@ class Acrobot(Env):
     1 m outside of it unless sparse. Never terminates. Start: at rest, both angles uniform.
     """
 
-    def __init__(
-        self, *, sparse: bool, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
+    def __init__(self, *, sparse: bool, **options: Unpack[PhysicsOptions]) -> None:
         """Args.
 
         sparse: pay nothing outside of the target.
-        iterations, ls_iterations: solver limits of `Physics`; the model has no constraints.
+        options: of `Physics`; the model has no constraints.
         """
         model = dmc_model("acrobot.xml")
         self._margin = 0.0 if sparse else 1.0
@@ -34,9 +34,7 @@ class Acrobot(Env):
         self._tip = model.site("tip").id
         self._target = model.site("target").id
         self._target_radius = float(model.site_size[self._target, 0])
-        self.physics = Physics(
-            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=1, **options)
         task = "swingup_sparse" if sparse else "swingup"
         self.spec = spec_from_model(
             f"dmc/acrobot_{task}", model, obs_size=6, episode_steps=1000, substeps=1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.starts import draw_until
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _BALL = slice(2, 4)  # of qpos, after the cup
 _BALL_LOW = (-0.2, 0.2)  # m from the ball's place in the model, horizontal and vertical
@@ -24,16 +26,14 @@ class BallInCupCatch(Env):
     ball anywhere in a box, in the cup too, where it touches nothing.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("ball_in_cup.xml")
         self._ball = model.body("ball").id
         self._target = model.site("target").id
         room = model.site_size[self._target] - model.geom("ball").size[0]
         self._room = jnp.asarray(room[[0, 2]], jnp.float32)
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
             "dmc/ball_in_cup_catch", model, obs_size=8, episode_steps=1000, substeps=_SUBSTEPS
         )

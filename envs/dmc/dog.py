@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -12,7 +14,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.frames import to_frame
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X, _ROOT_Y = 0, 1
 _PLANAR = np.array([0, 1, 5])  # of the root's velocity: along x, along y, about z
@@ -48,8 +50,7 @@ class _Dog(Env):
         task: str,
         model: mujoco.MjModel,
         obs_size: int,
-        iterations: int | None,
-        ls_iterations: int | None,
+        **options: Unpack[PhysicsOptions],
     ) -> None:
         self._skull, self._torso, self._pelvis = (
             model.body(name).id for name in ("skull", "torso", "pelvis")
@@ -68,9 +69,7 @@ class _Dog(Env):
             float(_STANDING_SHARE * default.xpos[body, 2]) for body in (self._torso, self._pelvis)
         ]
         self._weight = float(-model.opt.gravity[2] * model.body_subtreemass[self._torso])
-        self.physics = Physics(
-            model, substeps=3, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=3, **options)
         self.spec = spec_from_model(
             f"dmc/dog_{task}", model, obs_size=obs_size, episode_steps=1000, substeps=3
         )
@@ -154,10 +153,8 @@ class _Dog(Env):
 class DogMove(_Dog):
     """stand, walk, trot and run: all but to stand scale the reward with the forward velocity."""
 
-    def __init__(
-        self, task: str, iterations: int | None = 12, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are "stand", "walk", "trot" or "run", and the solver limits of `Physics`."""
+    def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are "stand", "walk", "trot" or "run", and the options of `Physics`."""
         self._speed = _SPEEDS[task]
         half_width = max(self._speed, _SPEEDS["walk"]) * _EPISODE_SECONDS
 
@@ -170,7 +167,7 @@ class DogMove(_Dog):
             for side in ("px", "nx", "py", "ny"):
                 spec.delete(spec.geom(f"wall_{side}"))
 
-        super().__init__(task, dmc_model("dog.xml", edit), 223, iterations, ls_iterations)
+        super().__init__(task, dmc_model("dog.xml", edit), 223, **options)
 
     def reset(self, key: jax.Array) -> State:
         return self._begin(self._draw(key))
@@ -203,10 +200,10 @@ class DogFetch(_Dog):
     ball and target. Start: also a ball thrown from somewhere around towards the middle.
     """
 
-    def __init__(self, iterations: int | None = 12, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("dog.xml")
-        super().__init__("fetch", model, 232, iterations, ls_iterations)
+        super().__init__("fetch", model, 232, **options)
         self._ball_body = model.body("ball").id
         self._ball = model.geom("ball").id
         self._target = model.geom("target").id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -11,7 +13,7 @@ from mujoco import mjx
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.starts import draw_until, random_joint_angles
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _HINGE = 2  # of qpos and qvel, after the finger's two joints
 _XZ = np.array([0, 2])  # the plane that everything moves in
@@ -35,16 +37,13 @@ class _Finger(Env):
         task: str,
         *,
         obs_size: int,
-        iterations: int | None,
-        ls_iterations: int | None,
+        **options: Unpack[PhysicsOptions],
     ) -> None:
         """Args are the model, the task's name, and what `Physics` and `TaskSpec` ask for."""
         self._tip = model.site("tip").id
         self._spinner = model.body("spinner").id
         self._touch_sensors = sensor_indices(model, "touchtop", "touchbottom")
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
             f"dmc/finger_{task}", model, obs_size=obs_size, episode_steps=1000, substeps=_SUBSTEPS
         )
@@ -82,13 +81,11 @@ class FingerSpin(_Finger):
     terminates. Start: at rest, joint angles uniform within their limits, without contact.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("finger.xml")
         model.dof_damping[_HINGE] = _SPIN_DAMPING
-        super().__init__(
-            model, "spin", obs_size=9, iterations=iterations, ls_iterations=ls_iterations
-        )
+        super().__init__(model, "spin", obs_size=9, **options)
 
     def reset(self, key: jax.Array) -> State:
         physics = self._start(key)
@@ -124,13 +121,11 @@ class FingerTurn(_Finger):
     `State.task` is the target's place relative to the hinge, (2,) float32, m.
     """
 
-    def __init__(
-        self, *, hard: bool, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
+    def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:
         """Args.
 
         hard: a small target instead of a large one.
-        iterations, ls_iterations: solver limits of `Physics`.
+        options: of `Physics`.
         """
         self._target_radius = _HARD_RADIUS if hard else _EASY_RADIUS
         model = dmc_model("finger.xml")
@@ -139,8 +134,7 @@ class FingerTurn(_Finger):
             model,
             f"turn_{'hard' if hard else 'easy'}",
             obs_size=12,
-            iterations=iterations,
-            ls_iterations=ls_iterations,
+            **options,
         )
 
     def reset(self, key: jax.Array) -> State:

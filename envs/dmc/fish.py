@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -10,7 +12,7 @@ from mujoco import mjx
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _ROOT = slice(3, 7)  # the free joint's quaternion in qpos
 _JOINTS = slice(7, 14)  # in qpos, after the free joint
@@ -23,17 +25,13 @@ _SUBSTEPS = 10
 class _Fish(Env):
     """What both tasks share: the model, how the fish starts, and part of what is observed."""
 
-    def __init__(
-        self, task: str, *, obs_size: int, iterations: int | None, ls_iterations: int | None
-    ) -> None:
+    def __init__(self, task: str, *, obs_size: int, **options: Unpack[PhysicsOptions]) -> None:
         """Args are the task's name, and what `Physics` and `TaskSpec` ask for."""
         model = dmc_model("fish.xml")
         self._torso = model.body("torso").id
         self._mouth = model.geom("mouth").id
         self._radii = float(model.geom("mouth").size[0] + model.geom("target").size[0])
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
             f"dmc/fish_{task}", model, obs_size=obs_size, episode_steps=1000, substeps=_SUBSTEPS
         )
@@ -59,9 +57,9 @@ class FishUpright(_Fish):
     upright, falling off with the cosine. Never terminates. Start: at rest, in any orientation.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`; the model has no constraints."""
-        super().__init__("upright", obs_size=21, iterations=iterations, ls_iterations=ls_iterations)
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`; the model has no constraints."""
+        super().__init__("upright", obs_size=21, **options)
 
     def reset(self, key: jax.Array) -> State:
         physics = self._start(key)
@@ -93,9 +91,9 @@ class FishSwim(_Fish):
     `State.task` is the target's place, (3,) float32, m.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`; the model has no constraints."""
-        super().__init__("swim", obs_size=24, iterations=iterations, ls_iterations=ls_iterations)
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`; the model has no constraints."""
+        super().__init__("swim", obs_size=24, **options)
 
     def reset(self, key: jax.Array) -> State:
         start_key, target_key = jax.random.split(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X = 0
 _STAND_HEIGHTS = (0.6, 2.0)  # m, of the torso over the foot
@@ -26,19 +28,15 @@ class Hopper(Env):
     uniform within their limits, turned anywhere, at rest.
     """
 
-    def __init__(
-        self, task: str, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are "stand" or "hop", and the solver limits of `Physics`."""
+    def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are "stand" or "hop", and the options of `Physics`."""
         self._hopping = {"stand": False, "hop": True}[task]
         model = dmc_model("hopper.xml")
         self._torso = model.body("torso").id
         self._foot = model.body("foot").id
         self._touch = sensor_indices(model, "touch_toe", "touch_heel")
         self._velocity = sensor_indices(model, "torso_subtreelinvel")
-        self.physics = Physics(
-            model, substeps=4, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=4, **options)
         self.spec = spec_from_model(
             f"dmc/hopper_{task}", model, obs_size=15, episode_steps=1000, substeps=4
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from envs.dmc.frames import to_frame
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import draw_until, random_joint_angles
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X, _ROOT_Y, _FIRST_JOINT = 0, 1, 7
 _SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 10.0}  # m/s, where the full reward begins
@@ -63,13 +64,9 @@ class Humanoid(Env):
     """
 
     def __init__(
-        self,
-        task: str,
-        iterations: int | None = 8,
-        ls_iterations: int | None = 12,
-        anatomy: Anatomy = _HUMANOID,
+        self, task: str, anatomy: Anatomy = _HUMANOID, **options: Unpack[PhysicsOptions]
     ) -> None:
-        """Args are "stand", "walk" or "run", the solver limits of `Physics`, and the body."""
+        """Args are "stand", "walk" or "run", the body, and the options of `Physics`."""
         self._speed = _SPEEDS[task]
         self._up = anatomy.up
         model = dmc_model(f"{anatomy.domain}.xml")
@@ -77,12 +74,7 @@ class Humanoid(Env):
         self._head = model.body("head").id
         self._limbs = np.asarray([model.body(name).id for name in anatomy.limbs])
         self._velocity = sensor_indices(model, f"{anatomy.torso}_subtreelinvel")
-        self.physics = Physics(
-            model,
-            substeps=anatomy.substeps,
-            iterations=iterations,
-            ls_iterations=ls_iterations,
-        )
+        self.physics = Physics(model, substeps=anatomy.substeps, **options)
         self.spec = spec_from_model(
             f"dmc/{anatomy.domain}_{task}",
             model,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from envs.dmc.humanoid import Anatomy, Humanoid
+from envs.physics import PhysicsOptions
 
 _CMU = Anatomy(
     domain="humanoid_CMU",
@@ -17,8 +20,6 @@ _CMU = Anatomy(
 class HumanoidCMU(Humanoid):
     """The tasks of dm_control's `suite/humanoid_CMU.py`: see `Humanoid`."""
 
-    def __init__(
-        self, task: str, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are "stand", "walk" or "run", and the solver limits of `Physics`."""
-        super().__init__(task, iterations, ls_iterations, _CMU)
+    def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are "stand", "walk" or "run", and the options of `Physics`."""
+        super().__init__(task, _CMU, **options)

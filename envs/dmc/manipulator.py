@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -12,7 +14,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.planar_arm import PlanarArm, planar_pose
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _CLOSE = 0.01  # m
 _IN_HAND, _IN_TARGET = 0.1, 0.1  # chances that the ball starts there
@@ -34,8 +36,8 @@ class ManipulatorBringBall(Env):
     `State.task` is the target's pose: x, z (m), and w and y of its quaternion.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("manipulator.xml", _with_ball_only)
         self._arm = PlanarArm(model)
         self._ball = model.body("ball").id
@@ -45,9 +47,7 @@ class ManipulatorBringBall(Env):
         joints = [model.joint(f"ball_{axis}") for axis in "xzy"]
         self._ball_qpos = np.concatenate([joint.qposadr for joint in joints])
         self._ball_qvel = np.concatenate([joint.dofadr for joint in joints])
-        self.physics = Physics(
-            model, substeps=10, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=10, **options)
         self.spec = spec_from_model(
             "dmc/manipulator_bring_ball", model, obs_size=44, episode_steps=1000, substeps=10
         )

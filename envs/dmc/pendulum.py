@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _UPRIGHT_COSINE = float(np.cos(np.deg2rad(8)))  # of the pole's angle, where the reward is paid
 
@@ -21,12 +23,10 @@ class PendulumSwingup(Env):
     Reward: 1 within 8 degrees of upright, else 0. Never terminates. Start: at rest, at any angle.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`; the model has no constraints."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`; the model has no constraints."""
         model = dmc_model("pendulum.xml")
-        self.physics = Physics(
-            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=1, **options)
         self.spec = spec_from_model(
             "dmc/pendulum_swingup", model, obs_size=3, episode_steps=1000, substeps=1
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 
 class PointMassEasy(Env):
@@ -21,13 +23,11 @@ class PointMassEasy(Env):
     sent, before MuJoCo clamps it.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("point_mass.xml")
         self._target_radius = float(model.geom("target").size[0])
-        self.physics = Physics(
-            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=1, **options)
         self.spec = spec_from_model(
             "dmc/point_mass_easy", model, obs_size=4, episode_steps=1000, substeps=1
         )

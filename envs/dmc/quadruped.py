@@ -7,6 +7,8 @@ body, and its rays, which the rangefinders are, end on none.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -17,7 +19,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.frames import to_frame
 from envs.dmc.rewards import tolerance
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _SPEEDS = {"walk": 0.5, "run": 5.0}  # m/s, where the full reward begins
@@ -43,8 +45,7 @@ class _Quadruped(Env):
         task: str,
         model: mujoco.MjModel,
         obs_size: int,
-        iterations: int | None,
-        ls_iterations: int | None,
+        **options: Unpack[PhysicsOptions],
     ) -> None:
         self._torso = model.body("torso").id
         hinges = model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE
@@ -56,9 +57,7 @@ class _Quadruped(Env):
         self._toes = sensor_indices(
             model, *(f"{kind}_toe_{leg}" for kind in ("force", "torque") for leg in _LEGS)
         )
-        self.physics = Physics(
-            model, substeps=4, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=4, **options)
         self.spec = spec_from_model(
             f"dmc/quadruped_{task}", model, obs_size=obs_size, episode_steps=1000, substeps=4
         )
@@ -130,10 +129,8 @@ class QuadrupedMove(_Quadruped):
     Start: any orientation, lifted out of the floor by centimetres until nothing touches.
     """
 
-    def __init__(
-        self, task: str, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are "walk" or "run", and the solver limits of `Physics`."""
+    def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are "walk" or "run", and the options of `Physics`."""
         self._speed = _SPEEDS[task]
         half_width = self._speed * _EPISODE_SECONDS
 
@@ -146,7 +143,7 @@ class QuadrupedMove(_Quadruped):
             spec.delete(spec.site("target"))
 
         model = dmc_model("quadruped.xml", edit)
-        super().__init__(task, model, 78, iterations, ls_iterations)
+        super().__init__(task, model, 78, **options)
 
     def reset(self, key: jax.Array) -> State:
         drawn = jax.random.normal(key, (4,), jnp.float32)
@@ -179,10 +176,10 @@ class QuadrupedFetch(_Quadruped):
     anywhere, the ball in the air elsewhere and flying.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = dmc_model("quadruped.xml", _remove_terrain)
-        super().__init__("fetch", model, 90, iterations, ls_iterations)
+        super().__init__("fetch", model, 90, **options)
         self._ball = model.body("ball").id
         self._workspace = model.site("workspace").id
         self._target = model.site("target").id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -10,7 +12,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _EASY_RADIUS = 0.05  # m, of the target
 _HARD_RADIUS = 0.015
@@ -27,21 +29,17 @@ class Reacher(Env):
     `State.task` is the target's place, (2,) float32, m.
     """
 
-    def __init__(
-        self, *, hard: bool, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
+    def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:
         """Args.
 
         hard: a small target instead of a large one.
-        iterations, ls_iterations: solver limits of `Physics`.
+        options: of `Physics`.
         """
         model = dmc_model("reacher.xml")
         self._finger = model.geom("finger").id
         target_radius = _HARD_RADIUS if hard else _EASY_RADIUS
         self._reach = target_radius + float(model.geom_size[self._finger, 0])
-        self.physics = Physics(
-            model, substeps=1, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=1, **options)
         self.spec = spec_from_model(
             f"dmc/reacher_{'hard' if hard else 'easy'}",
             model,

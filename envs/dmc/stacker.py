@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -13,7 +15,7 @@ from envs.dmc.planar_arm import PlanarArm, planar_pose
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import draw_until
 from envs.models import dmc_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _ALL_BOXES = 4
 _BOX_LOW = (0.1, 0.0, 0.0)  # x and z in m, angle in rad
@@ -35,10 +37,8 @@ class Stacker(Env):
     `State.task` is the target's place: x, z (m).
     """
 
-    def __init__(
-        self, boxes: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the number of boxes, 2 or 4 in the suite, and the solver limits of `Physics`."""
+    def __init__(self, boxes: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the number of boxes, 2 or 4 in the suite, and the options of `Physics`."""
         self._boxes = boxes
 
         def without_unused(spec: mujoco.MjSpec) -> None:
@@ -58,9 +58,7 @@ class Stacker(Env):
         self._box_qvel = np.asarray(
             [model.joint(f"box{b}_{axis}").dofadr[0] for b in range(boxes) for axis in "xyz"]
         )
-        self.physics = Physics(
-            model, substeps=10, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=10, **options)
         self.spec = spec_from_model(
             f"dmc/stacker_stack_{boxes}",
             model,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -11,7 +13,7 @@ from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _ROOT_COORDINATES = 3
 _SUBSTEPS = 15
@@ -32,18 +34,14 @@ class Swimmer(Env):
     `State.task` is the target's place, (2,) float32, m.
     """
 
-    def __init__(
-        self, links: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the number of links, head included, and the solver limits of `Physics`."""
+    def __init__(self, links: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the number of links, head included, and the options of `Physics`."""
         model = dmc_model("swimmer.xml", lambda spec: _add_links(spec, links))
         self._head = model.body("head").id
         self._nose = model.geom("nose").id
         self._target_radius = float(model.geom("target").size[0])
         self._velocities = _velocity_sensors(model, links)
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
             f"dmc/swimmer_swimmer{links}",
             model,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from mujoco import mjx
@@ -10,7 +12,7 @@ from envs.base import Env, State, spec_from_model
 from envs.dmc.rewards import tolerance
 from envs.dmc.starts import random_joint_angles
 from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X = 1
 _SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 8.0}  # m/s, where the full reward begins
@@ -26,17 +28,13 @@ class Walker(Env):
     uniform within their limits, turned anywhere, at rest.
     """
 
-    def __init__(
-        self, task: str, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are "stand", "walk" or "run", and the solver limits of `Physics`."""
+    def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are "stand", "walk" or "run", and the options of `Physics`."""
         self._speed = _SPEEDS[task]
         model = dmc_model("walker.xml")
         self._torso = model.body("torso").id
         self._velocity = sensor_indices(model, "torso_subtreelinvel")
-        self.physics = Physics(
-            model, substeps=10, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=10, **options)
         self.spec = spec_from_model(
             f"dmc/walker_{task}", model, obs_size=24, episode_steps=1000, substeps=10
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -10,7 +12,7 @@ from mujoco import mjx
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.gym.starts import noisy_start
 from envs.models import gym_model
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _MIN_HEIGHT, _MAX_HEIGHT = 0.2, 1.0  # m
@@ -37,16 +39,12 @@ class Ant(Env):
     of the same stage, and 0 after a reset, as the original computes them only in its steps.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         self._shows_forces = version == 5
         model = gym_model("ant.xml")
         self._torso = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, "torso")
-        self.physics = Physics(
-            model, substeps=5, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=5, reads_forces=self._shows_forces, **options)
         self.spec = spec_from_model(
             f"gym/Ant-v{version}",
             model,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import PhysicsState
 from envs.gym.planar_walker import PlanarWalker
 from envs.models import gym_model
+from envs.physics import PhysicsOptions
 
 _MIN_HEIGHT = 0.7  # m
 _MAX_PITCH = 0.2  # rad
@@ -21,11 +24,9 @@ class Hopper(PlanarWalker):
     and velocities (m/s, rad/s) below 100. The rest is in `PlanarWalker`.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
-        super().__init__("Hopper", version, gym_model("hopper.xml"), iterations, ls_iterations)
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
+        super().__init__("Hopper", version, gym_model("hopper.xml"), **options)
 
     def healthy(self, physics: PhysicsState) -> jax.Array:
         height, pitch = physics.qpos[1], physics.qpos[2]

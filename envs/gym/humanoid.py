@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -9,6 +11,7 @@ import numpy as np
 
 from envs.base import State
 from envs.gym.humanoid_body import ROOT_X, ROOT_Z, HumanoidBody, control_cost, force_cost
+from envs.physics import PhysicsOptions
 
 _MIN_HEIGHT, _MAX_HEIGHT = 1.0, 2.0  # m
 _SPEED_WEIGHT = 1.25
@@ -28,11 +31,9 @@ class Humanoid(HumanoidBody):
     ahead of the root's qpos along x (m).
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
-        super().__init__("Humanoid", version, "humanoid.xml", iterations, ls_iterations)
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
+        super().__init__("Humanoid", version, "humanoid.xml", **options)
 
     def reset(self, key: jax.Array) -> State:
         state, seen = self.start(key)

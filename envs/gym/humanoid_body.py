@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -11,7 +13,7 @@ from mujoco import mjx
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.gym.starts import noisy_start
 from envs.models import gym_model
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 ROOT_X, ROOT_Y, ROOT_Z = 0, 1, 2
 _FREE_JOINT = 6
@@ -53,21 +55,14 @@ class HumanoidBody(Env):
     """
 
     def __init__(
-        self,
-        name: str,
-        version: int,
-        model_file: str,
-        iterations: int | None,
-        ls_iterations: int | None,
+        self, name: str, version: int, model_file: str, **options: Unpack[PhysicsOptions]
     ) -> None:
-        """Args are the task's name and version, its model, and the solver limits of `Physics`."""
+        """Args are the task's name and version, its model, and the options of `Physics`."""
         self.version = version
         model = gym_model(model_file)
         # The model asks for PGS, which MJX lacks. Both solve the same problem.
         model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, reads_forces=True, **options)
         self.spec = spec_from_model(
             f"gym/{name}-v{version}",
             model,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import State
 from envs.gym.humanoid_body import ROOT_Z, HumanoidBody, control_cost, force_cost
+from envs.physics import PhysicsOptions
 
 
 class HumanoidStandup(HumanoidBody):
@@ -17,13 +20,9 @@ class HumanoidStandup(HumanoidBody):
     terminates. Observation and start are in `HumanoidBody`.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
-        super().__init__(
-            "HumanoidStandup", version, "humanoidstandup.xml", iterations, ls_iterations
-        )
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
+        super().__init__("HumanoidStandup", version, "humanoidstandup.xml", **options)
 
     def reset(self, key: jax.Array) -> State:
         return self.start(key)[0]

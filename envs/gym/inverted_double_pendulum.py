@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -9,7 +11,7 @@ import mujoco
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.gym.starts import noisy_start
 from envs.models import gym_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _MIN_TIP_HEIGHT = 1.0  # m
 _ALIVE = 10.0
@@ -31,16 +33,12 @@ class InvertedDoublePendulum(Env):
     Runge-Kutta stage.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         self._version = version
         model = gym_model("inverted_double_pendulum.xml")
         self._tip = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "tip")
-        self.physics = Physics(
-            model, substeps=5, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=5, **options)
         self.spec = spec_from_model(
             f"gym/InvertedDoublePendulum-v{version}",
             model,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.gym.starts import noisy_start
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X = 0
 _SUBSTEPS = 4
@@ -32,14 +34,11 @@ class PlanarWalker(Env):
         name: str,
         version: int,
         model: mujoco.MjModel,
-        iterations: int | None,
-        ls_iterations: int | None,
+        **options: Unpack[PhysicsOptions],
     ) -> None:
-        """Args are the task's name and version, its model, and the solver limits of `Physics`."""
+        """Args are the task's name and version, its model, and the options of `Physics`."""
         self._pays_for_falling = version == 4
-        self.physics = Physics(
-            model, substeps=_SUBSTEPS, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
             f"gym/{name}-v{version}",
             model,

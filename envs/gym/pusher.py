@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -9,7 +11,7 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.models import gym_model
-from envs.physics import Physics
+from envs.physics import Physics, PhysicsOptions
 
 _ARM_JOINTS = 7
 _VELOCITY_NOISE = 0.005
@@ -34,16 +36,14 @@ class Pusher(Env):
     step's beginning, not those that qpos says.
     """
 
-    def __init__(self, iterations: int | None = 8, ls_iterations: int | None = 12) -> None:
-        """Args are the solver limits of `Physics`."""
+    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the options of `Physics`."""
         model = gym_model("pusher_v5.xml")
         self._fingertips, self._object, self._goal = (
             mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
             for name in ("tips_arm", "object", "goal")
         )
-        self.physics = Physics(
-            model, substeps=5, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=5, **options)
         self.spec = spec_from_model(
             "gym/Pusher-v5", model, obs_size=23, episode_steps=100, substeps=5
         )

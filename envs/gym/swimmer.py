@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.gym.starts import noisy_start
 from envs.models import gym_model
-from envs.physics import Physics, center, uncenter
+from envs.physics import Physics, PhysicsOptions, center, uncenter
 
 _ROOT_X, _ROOT_Y = 0, 1
 _CONTROL_COST = 1e-4
@@ -23,14 +25,10 @@ class Swimmer(Env):
     terminates. Start: uniform noise of +-0.1 on qpos and qvel.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         model = gym_model("swimmer.xml")
-        self.physics = Physics(
-            model, substeps=4, iterations=iterations, ls_iterations=ls_iterations
-        )
+        self.physics = Physics(model, substeps=4, **options)
         self.spec = spec_from_model(
             f"gym/Swimmer-v{version}", model, obs_size=8, episode_steps=1000, substeps=4
         )

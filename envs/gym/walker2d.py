@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 
 from envs.base import PhysicsState
 from envs.gym.planar_walker import PlanarWalker
 from envs.models import gym_model
+from envs.physics import PhysicsOptions
 
 _MIN_HEIGHT, _MAX_HEIGHT = 0.8, 2.0  # m
 _MAX_PITCH = 1.0  # rad
@@ -20,12 +23,10 @@ class Walker2d(PlanarWalker):
     `PlanarWalker`. v4 has another model, whose right foot has less friction than the left one.
     """
 
-    def __init__(
-        self, version: int, iterations: int | None = 8, ls_iterations: int | None = 12
-    ) -> None:
-        """Args are the gymnasium version, 4 or 5, and the solver limits of `Physics`."""
+    def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
+        """Args are the gymnasium version, 4 or 5, and the options of `Physics`."""
         model = gym_model("walker2d.xml" if version == 4 else "walker2d_v5.xml")
-        super().__init__("Walker2d", version, model, iterations, ls_iterations)
+        super().__init__("Walker2d", version, model, **options)
 
     def healthy(self, physics: PhysicsState) -> jax.Array:
         height, pitch = physics.qpos[1], physics.qpos[2]
