@@ -90,11 +90,11 @@ class WarpSimulation:
         qpos, qvel = (
             jnp.where(lost[:, None], jnp.float32(jnp.nan), leaf) for leaf in (data.qpos, data.qvel)
         )
-        return _of_each(data.replace(qpos=qpos, qvel=qvel))
+        return self._of_each(data.replace(qpos=qpos, qvel=qvel))
 
     def _evaluate(self, actuated: bool, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
         model = self._model if actuated else without_actuation(self._model)
-        return _of_each(self._run(warp_collision.forward, model, state, ctrl))
+        return self._of_each(self._run(warp_collision.forward, model, state, ctrl))
 
     def _collide(self, state: PhysicsState) -> jax.Array:
         impl = self._at_rest(state)._impl
@@ -145,13 +145,14 @@ class WarpSimulation:
         sizes = {"naconmax": count * room, "naccdmax": count * impl.naccdmax}
         return self._template.replace(_impl=impl.replace(**wide, **sizes))
 
-
-def _of_each(data: mjx.Data) -> mjx.Data:
-    """Returns data without what belongs to the batch as a whole."""
-    shared = {
-        name: None for name in DATA_NON_VMAP if isinstance(getattr(data._impl, name), jax.Array)
-    }
-    return data.replace(_impl=data._impl.replace(**shared))
+    def _of_each(self, data: mjx.Data) -> mjx.Data:
+        """Returns data without what belongs to the batch as a whole, its size included."""
+        impl = data._impl
+        shared = {name: None for name in DATA_NON_VMAP if hasattr(getattr(impl, name), "shape")}
+        one = self._template._impl
+        return data.replace(
+            _impl=impl.replace(naconmax=one.naconmax, naccdmax=one.naccdmax, **shared)
+        )
 
 
 def in_one_batch(function: Callable[..., T]) -> Callable[..., T]:
