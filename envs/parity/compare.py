@@ -129,7 +129,7 @@ def compare_resets(
 ) -> dict[str, Any]:
     """Compares the first observations of `count` episodes each, and the physics behind them.
 
-    Fewer of a simulator for which `seconds` do not suffice.
+    Fewer of a simulator for which `seconds` of processor time do not suffice.
 
     Returns:
         Numbers of episodes of "port" and "original", and `smallest_p` as "p" and "tests".
@@ -137,8 +137,8 @@ def compare_resets(
     state = port.resets(count, seed=0, seconds=seconds)
     ours = np.hstack([state.obs, state.physics.qpos, state.physics.qvel])
     theirs: list[np.ndarray] = []
-    begin = time.monotonic()
-    while len(theirs) < count and (not theirs or time.monotonic() - begin < seconds):
+    begin = time.process_time()
+    while len(theirs) < count and (not theirs or time.process_time() - begin < seconds):
         obs = real.reset(None if theirs else 0)
         theirs.append(np.concatenate([obs, real.qpos, real.qvel]))
     p, tests = smallest_p(ours, np.stack(theirs))
@@ -153,7 +153,8 @@ def compare_returns(
 ) -> dict[str, Any]:
     """Plays BATCH episodes in both simulators, from the same starts, with the same noise.
 
-    Where the port needs more than `seconds` for them, only the steps that it took count, in both.
+    Where the port needs more than `seconds` of processor time for them, only the steps that it
+    took count, in both.
 
     Returns:
         "episodes", "steps" that counted, and [mean, low, high] of "port" and "original".
@@ -173,13 +174,13 @@ def compare_returns(
     ours, running = np.zeros((BATCH, limit)), np.ones(BATCH, bool)
     rngs = [np.random.default_rng([1, episode]) for episode in range(BATCH)]
     begin, t = 0.0, 0
-    while t < limit and running.any() and (not begin or time.monotonic() - begin < seconds):
+    while t < limit and running.any() and (not begin or time.process_time() - begin < seconds):
         qpos, qvel = jax.device_get((state.physics.qpos, state.physics.qvel))
         action = np.stack([policy(t, *x) for x in zip(qpos, qvel, rngs, strict=True)])
         state = port.step(state, jnp.asarray(action))
         ours[:, t] = np.where(running, state.reward, 0.0)
         running &= ~np.asarray(state.terminated)
-        begin, t = begin or time.monotonic(), t + 1
+        begin, t = begin or time.process_time(), t + 1
     steps = t if running.any() else limit
     return {
         "episodes": BATCH,
