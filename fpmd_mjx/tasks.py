@@ -206,8 +206,8 @@ def _episodes(records: dict[str, Any]) -> str:
         )
     note = f"""\
 paid: share of the recorded steps with a reward other than 0. starts: of the port / of the original,
-fewer than {parity.RESETS:,} where they did not fit into {parity.SECONDS:.0f} s. steps: control
-steps of each episode that count, all of them unless they did not fit."""
+fewer than {parity.RESETS:,} where they did not fit into {parity.SECONDS:.0f} s of processor time.
+steps: control steps of each episode that count, all of them unless they did not fit."""
     return f"{_table(head, rows)}\n\n{note}"
 
 

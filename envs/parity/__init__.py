@@ -47,9 +47,9 @@ from envs.registry import tasks
 EPISODES = 20  # whole ones of the original
 STATES = 2000  # of their steps that the port repeats, or all of them
 RESETS = 2000
-SECONDS = 30.0
-"""What the resets of each simulator, and the port's returns, may take: a task then takes some two
-minutes on two cores."""
+SECONDS = 40.0
+"""Of processor time, so that nothing depends on what else is running: what the resets of each
+simulator, and the port's returns, may take. A task then takes some two minutes on two cores."""
 
 RECORDS = Path(__file__).with_name("measured.json")
 """Results by task, written by `fpmd tasks --parity`."""
@@ -79,7 +79,8 @@ def measure(
         episodes: of the original to record, half of them with random actions.
         states: steps of them for the port to repeat.
         resets: to draw in both simulators.
-        seconds: after which the resets of a simulator, and the port's returns, are cut short.
+        seconds: of processor time, after which the resets of a simulator, and the port's returns,
+            are cut short.
 
     Returns:
         Numbers for `verdict` and for a table:

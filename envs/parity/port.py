@@ -69,12 +69,14 @@ class Port:
     def resets(self, count: int, seed: int, seconds: float = np.inf) -> State:
         """Returns `count` reset states, (count, ...) NumPy arrays.
 
-        Fewer, in whole batches, if they are not drawn within `seconds` of the first batch.
+        Fewer, in whole batches, if `seconds` of processor time after the first do not suffice.
         """
         key, begin = jax.random.key(seed), 0.0
         results: list[State] = []
-        while len(results) * BATCH < count and (not results or time.monotonic() - begin < seconds):
+        while len(results) * BATCH < count:
+            if results and time.process_time() - begin > seconds:
+                break
             keys = jax.random.split(jax.random.fold_in(key, len(results)), BATCH)
             results.append(jax.device_get(self.reset(keys)))
-            begin = begin or time.monotonic()
+            begin = begin or time.process_time()
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *results)
