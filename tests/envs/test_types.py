@@ -55,8 +55,8 @@ def test_spec_is_the_originals(name: str) -> None:
         low, high = original.action_spec().minimum, original.action_spec().maximum
         obs_size = sum(int(np.prod(part.shape)) for part in original.observation_spec().values())
         steps, dt = original._step_limit, original.control_timestep()
-    np.testing.assert_array_equal(spec.action_low, low)
-    np.testing.assert_array_equal(spec.action_high, high)
+    np.testing.assert_array_equal(spec.action_low, np.float32(low))
+    np.testing.assert_array_equal(spec.action_high, np.float32(high))
     assert spec.action_low.dtype == spec.action_high.dtype == np.float32
     assert (spec.obs_size, spec.action_size) == (obs_size, len(low))
     assert spec.episode_steps == steps
