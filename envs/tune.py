@@ -86,8 +86,9 @@ def play(name: str, physics: Physics, states: int, seed: int) -> Seen:
             contacts, constraints = max(contacts, data.ncon), max(constraints, data.nefc)
         if t % 5 == 4:
             rows.append((*before, data.qpos.copy(), data.qvel.copy()))
-    columns = (np.stack(column) for column in zip(*rows, strict=True))
-    return Seen(*columns, contacts=contacts, constraints=constraints)
+    names = ("qpos", "qvel", "act", "ctrl", "next_qpos", "next_qvel")
+    columns: dict[str, Any] = dict(zip(names, map(np.stack, zip(*rows, strict=True)), strict=True))
+    return Seen(**columns, contacts=contacts, constraints=constraints)
 
 
 def errors(physics: Physics, seen: Seen) -> np.ndarray:
@@ -120,13 +121,14 @@ def smallest(candidates: Sequence[int], passes: Callable[[int], bool]) -> int | 
 def tune(name: str, states: int) -> dict[str, Any]:
     """Returns the evidence for one task, with its `limits` for `envs/limits.py`."""
     begin = time.monotonic()
-    own = make(name, iterations=None, ls_iterations=None).physics
+    own = _physics(name, iterations=None, ls_iterations=None)
     seen = play(name, own, states, seed=0)
-    reference, tried = errors(own, seen), []
+    reference = errors(own, seen)
+    tried: list[dict[str, Any]] = []
 
     def passes(iterations: int | None, ls_iterations: int | None) -> bool:
         options = {"iterations": iterations, "ls_iterations": ls_iterations}
-        error = errors(make(name, **options).physics, seen)
+        error = errors(_physics(name, **options), seen)
         tried.append({**options, **_summary(error)})
         print(name, tried[-1], flush=True)
         return all(
@@ -159,6 +161,11 @@ def tune(name: str, states: int) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begin),
         "versions": {package: version(package) for package in ("mujoco", "mujoco-mjx", "jax")},
     }
+
+
+def _physics(name: str, **options: Any) -> Physics:
+    env: Any = make(name, **options)
+    return env.physics
 
 
 def _states(physics: Physics, seen: Seen, rows: np.ndarray) -> PhysicsState:

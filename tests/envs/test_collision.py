@@ -17,9 +17,8 @@ from mujoco.mjx._src import collision_driver
 
 from envs.collision import corrected_colliders
 from envs.models import gym_model
+from envs.parity.port import BATCH, COMPILER_OPTIONS
 from envs.physics import Physics
-
-from .harness import BATCH, COMPILER_OPTIONS
 
 # A step's velocities (m/s, rad/s), of which float32 keeps seven digits, against C MuJoCo.
 ONE_STEP = 1e-4

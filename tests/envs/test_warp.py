@@ -21,11 +21,13 @@ from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
 
 import envs
 from envs.models import gym_model
+from envs.parity.compare import errors, scales
+from envs.parity.controllers import uniform, waves
+from envs.parity.original import record
+from envs.parity.port import BATCH, Port
 from envs.physics import Physics, resolve_impl
 
-from .harness import BATCH, Task, record, uniform, waves
 from .test_collision import ONE_STEP, capsule, capsule_steps, error
-from .test_parity import BOUNDS
 
 # Of the velocity after a physics step, in units of its root mean square, at least 1 (m/s, rad/s):
 # what is asked of every task with impl=jax.
@@ -116,16 +118,10 @@ def test_a_step_is_the_originals(name: str) -> None:
 def test_a_port_steps_as_with_the_other_backend() -> None:
     env = envs.make("dmc/cheetah_run", impl="warp", **CHEETAH)
     assert env.physics.impl == "warp"
-    step = jax.jit(jax.vmap(env.step))
-    task = Task(env, envs.make_real("dmc/cheetah_run"), jax.vmap(env.reset), step)
-    bounds = BOUNDS["dmc/cheetah"]
-    for seed, policy in enumerate((uniform(task, 1.3), waves(task, seed=0, scale=1.2))):
-        seen = record(task.real, policy, 300, seed)
-        port = task.one_step(seen)
-        difference = np.abs(port.obs - seen.next_obs).max(axis=1)
-        assert np.quantile(difference, 0.9) <= bounds.typical
-        assert difference.max() <= bounds.worst
-        np.testing.assert_allclose(port.reward, seen.reward, rtol=0, atol=bounds.reward)
+    played = [uniform(env.spec), waves(env.spec, 0)]
+    seen = record(env, envs.make_real("dmc/cheetah_run"), played, episodes=2, seed=0, longest=300)
+    found = errors(Port.of(env).one_step(seen), seen, scales(seen))
+    assert max(error.max() for error in found.values()) <= TOLERANCE, found
 
 
 def test_a_steep_capsule_slides_as_in_the_original() -> None:
