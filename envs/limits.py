@@ -15,6 +15,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
     "dmc/ball_in_cup": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/cartpole": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/cheetah": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/dog": PhysicsOptions(impl="warp", iterations=12, ls_iterations=12),  # MJX lacks colliders
     "dmc/finger": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/fish": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/hopper": PhysicsOptions(iterations=8, ls_iterations=12),

@@ -12,6 +12,7 @@ from envs.dmc.acrobot import Acrobot
 from envs.dmc.ball_in_cup import BallInCupCatch
 from envs.dmc.cartpole import Cartpole
 from envs.dmc.cheetah import CheetahRun
+from envs.dmc.dog import DogFetch, DogMove
 from envs.dmc.finger import FingerSpin, FingerTurn
 from envs.dmc.fish import FishSwim, FishUpright
 from envs.dmc.hopper import Hopper as DmcHopper
@@ -48,6 +49,11 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/cartpole_swingup": functools.partial(Cartpole, swing_up=True, sparse=False),
     "dmc/cartpole_swingup_sparse": functools.partial(Cartpole, swing_up=True, sparse=True),
     "dmc/cheetah_run": CheetahRun,
+    "dmc/dog_fetch": DogFetch,
+    "dmc/dog_run": functools.partial(DogMove, "run"),
+    "dmc/dog_stand": functools.partial(DogMove, "stand"),
+    "dmc/dog_trot": functools.partial(DogMove, "trot"),
+    "dmc/dog_walk": functools.partial(DogMove, "walk"),
     "dmc/finger_spin": FingerSpin,
     "dmc/finger_turn_easy": functools.partial(FingerTurn, hard=False),
     "dmc/finger_turn_hard": functools.partial(FingerTurn, hard=True),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -93,6 +94,7 @@ class CPhysics(Physics):
         # Limits as generous as the originals': lowered ones belong to MJX.
         self._c_model.opt.iterations, self._c_model.opt.ls_iterations = 100, 50
         self._c_data = mujoco.MjData(self._c_model)
+        self._alone = threading.Lock()  # XLA calls back from several threads at once
 
     def substep(self, state: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, Any]:
         return self._advance(state, ctrl, 1)
@@ -153,7 +155,8 @@ class CPhysics(Physics):
         def batch(given: dict[str, jax.Array]) -> list[np.ndarray]:
             arrays = {name: np.asarray(x) for name, x in given.items()}
             lead = arrays["qpos"].shape[:-1]
-            rows = [one({name: x[i] for name, x in arrays.items()}) for i in np.ndindex(lead)]
+            with self._alone:
+                rows = [one({name: x[i] for name, x in arrays.items()}) for i in np.ndindex(lead)]
             columns = zip(zip(*rows, strict=True), examples, strict=True)
             return [np.reshape(column, lead + x.shape).astype(x.dtype) for column, x in columns]
 

@@ -8,8 +8,8 @@ import pytest
 
 import envs
 
-# Where strings lie: dm_control hands over files by other names.
-NAMES = ("name", "npaths", "nbuffer", "mesh_pathadr", "skin_pathadr", "tex_pathadr")
+# Where the model and its strings lie: dm_control hands over files by other names.
+NAMES = ("_", "name", "npaths", "nbuffer", "mesh_pathadr", "skin_pathadr", "tex_pathadr")
 
 
 @pytest.mark.parametrize(
