@@ -54,7 +54,12 @@ def test_every_task_on_c(task_on_c: Task) -> None:
 def test_a_sample_of_the_table_is_measured_again(sampled_task: Task) -> None:
     name = sampled_task.env.spec.name
     found = parity.measure(
-        sampled_task.port, sampled_task.real, episodes=8, states=30 * BATCH, resets=20 * BATCH
+        sampled_task.port,
+        sampled_task.real,
+        episodes=8,
+        states=30 * BATCH,
+        resets=20 * BATCH,
+        seconds=10,
     )
     assert parity.status(name, found) == "exact", json.dumps(found, indent=2)
     committed = parity.measured()[name]
