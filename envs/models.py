@@ -37,8 +37,8 @@ def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
 def without_deprecation_notices() -> Iterator[None]:
     """Drops MuJoCo's notices on deprecated XML in models that are not ours to change.
 
-    MuJoCo would print each of them and append it to a log file in the working directory. Other
-    warnings of the compiler become Python warnings.
+    MuJoCo would print each of them and append it to a log file in the working directory, or warn
+    in Python of those in an `MjSpec`. Other warnings of the compiler become Python warnings.
     """
 
     def handle(message: str) -> None:
@@ -48,7 +48,9 @@ def without_deprecation_notices() -> Iterator[None]:
     previous = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(handle)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*deprecated.*", UserWarning)
+            yield
     finally:
         mujoco.set_mju_user_warning(previous)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import mujoco
+import warp
 from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 from mujoco.mjx.warp.types import DATA_NON_VMAP
@@ -23,6 +24,9 @@ from envs.base import PhysicsState
 from envs.physics import without_actuation
 
 T = TypeVar("T")
+
+# Its greeting would stand in the output of whoever first simulates with it.
+warp.config.quiet = True
 
 # Reaching the solver's limits is no loss: they are set where more iterations move nothing.
 _LOSSES = OverflowType.ALL & ~(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
