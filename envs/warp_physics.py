@@ -26,7 +26,7 @@ from envs.physics import without_actuation
 T = TypeVar("T")
 
 # Its greeting would stand in the output of whoever first simulates with it.
-warp.config.quiet = True
+warp.config.log_level = warp.LOG_WARNING
 
 # Reaching the solver's limits is no loss: they are set where more iterations move nothing.
 _LOSSES = OverflowType.ALL & ~(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
