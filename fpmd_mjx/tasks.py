@@ -32,7 +32,11 @@ def show() -> None:
     records = parity.measured()
     print(f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}  parity")
     for name in envs.tasks():
-        spec = envs.make(name).spec
+        try:
+            spec = envs.make(name).spec
+        except ModuleNotFoundError as error:  # the backend of this task is not installed
+            print(f"{name:32} {error}")
+            continue
         print(
             f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
             f"{1000 * spec.control_dt:5.0f} ms  {parity.status(name, records.get(name))}"

@@ -155,5 +155,23 @@ def test_a_broken_task_keeps_no_other_from_being_measured(
     assert f"Not measured yet: `{NAMES[0]}`." in tasks.PAGE.read_text()
 
 
+def test_a_task_without_its_backend_is_listed_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = envs.make
+
+    def without_warp(name: str) -> envs.Env:
+        if name.startswith("dmc/dog"):
+            raise ModuleNotFoundError("install warp")
+        return make(name)
+
+    monkeypatch.setattr(envs, "make", without_warp)
+    monkeypatch.setattr(envs, "tasks", lambda: ["dmc/dog_run", "gym/InvertedPendulum-v5"])
+    tasks.show()
+    _, dog, pendulum = capsys.readouterr().out.splitlines()
+    assert dog.split() == ["dmc/dog_run", "install", "warp"]
+    assert pendulum.split()[:3] == ["gym/InvertedPendulum-v5", "4", "1"]
+
+
 def test_the_page_is_that_of_the_committed_records() -> None:
     assert tasks.PAGE.read_text() == tasks.page(parity.measured())
