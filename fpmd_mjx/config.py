@@ -7,8 +7,10 @@ may refine itself for one actor in the group preset_actor, so that no setting is
 """
 
 import difflib
+import itertools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -171,7 +173,8 @@ class Config:
         return self.learn.replay // self.num_envs
 
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "task.impl": (None, "jax", "warp", "auto"),
     "actor.name": ("fpmd_r", "fpmd_m"),
     "actor.activation": ("mish", "relu", "silu", "gelu"),
     "critic.activation": ("mish", "relu", "silu", "gelu"),
@@ -222,84 +225,95 @@ _FINITE = ["noise.lr", "noise.target_entropy", "critic.v_min", "critic.v_max"]
 _UNIT = ["learn.gamma", "actor.equal_time_share", "critic.tau", "improvement.stats_rate"]
 
 
+Rule = tuple[bool, str, str]
+"""(whether it is met, the key it is about, what to do if it is not)."""
+
+
 def validate(config: Config) -> None:
     """Raises ConfigError on what types alone cannot exclude."""
+    tree = OmegaConf.structured(config)
+    # In this order and one by one: the combinations divide by what the ranges ask to be positive.
+    for met, key, remedy in itertools.chain(_ranges(tree), _combinations(config)):
+        if not met:
+            raise ConfigError(f"{key}={OmegaConf.select(tree, key)} is not possible: {remedy}.")
+
+
+def _ranges(tree: Any) -> Iterator[Rule]:
+    """What each setting must be, whatever the others are."""
 
     def value(key: str) -> Any:
         return OmegaConf.select(tree, key)
 
-    def require(ok: bool, key: str, remedy: str) -> None:
-        if not ok:
-            raise ConfigError(f"{key}={value(key)} is not possible: {remedy}.")
-
-    tree = OmegaConf.structured(config)
     for key, choices in _CHOICES.items():
-        require(value(key) in choices, key, f"choose one of {', '.join(choices)}")
-    require(
-        config.task.impl in (None, "jax", "warp", "auto"),
-        "task.impl",
-        "choose one of jax, warp, auto or null",
-    )
-    for key in _AT_LEAST_ONE:
-        require(value(key) >= 1, key, "give a whole number of at least 1")
-    for key in _POSITIVE:
-        require(0 < value(key) < math.inf, key, "give a finite number above 0")
-    for key in _NOT_NEGATIVE:
-        require(0 <= value(key) < math.inf, key, "give a finite number of at least 0")
-    for key in _FINITE:
-        require(math.isfinite(value(key)), key, "give a finite number")
-    for key in _UNIT:
-        require(0 <= value(key) <= 1, key, "give a number between 0 and 1")
-    for key in ("actor.hidden", "critic.hidden"):
-        require(
-            len(value(key)) > 0 and min(value(key)) >= 1, key, "give layer widths such as [256,256]"
+        yield (
+            value(key) in choices,
+            key,
+            f"choose one of {', '.join(choice or 'null' for choice in choices)}",
         )
-    require(
+    for key in _AT_LEAST_ONE:
+        yield value(key) >= 1, key, "give a whole number of at least 1"
+    for key in _POSITIVE:
+        yield 0 < value(key) < math.inf, key, "give a finite number above 0"
+    for key in _NOT_NEGATIVE:
+        yield 0 <= value(key) < math.inf, key, "give a finite number of at least 0"
+    for key in _FINITE:
+        yield math.isfinite(value(key)), key, "give a finite number"
+    for key in _UNIT:
+        yield 0 <= value(key) <= 1, key, "give a number between 0 and 1"
+    for key in ("actor.hidden", "critic.hidden"):
+        widths = value(key)
+        yield len(widths) > 0 and min(widths) >= 1, key, "give layer widths such as [256,256]"
+    yield value("critic.bins") >= 2, "critic.bins", "give at least 2 bins"
+    name = Path(value("name"))
+    yield (
+        not name.is_absolute() and ".." not in name.parts,
+        "name",
+        "give a folder name such as first-try, with neither a leading / nor ..",
+    )
+
+
+def _combinations(config: Config) -> Iterator[Rule]:
+    """What settings must be to each other."""
+    learn, optim, rows = config.learn, config.actor_optim, config.replay_rows
+    yield (
         0 <= config.seed <= 2**32 - config.seeds,
         "seed",
         "give a whole number of at least 0 with which every seed stays below 2**32",
     )
-    require(
-        not Path(config.name).is_absolute() and ".." not in Path(config.name).parts,
-        "name",
-        "give a folder name such as first-try, with neither a leading / nor ..",
-    )
-    require(
-        config.actor_optim.decay_begin <= config.actor_optim.decay_end,
+    yield (
+        optim.decay_begin <= optim.decay_end,
         "actor_optim.decay_begin",
-        f"it must not exceed actor_optim.decay_end={config.actor_optim.decay_end}",
+        f"it must not exceed actor_optim.decay_end={optim.decay_end}",
     )
-    require(config.critic.bins >= 2, "critic.bins", "give at least 2 bins")
-    require(
+    yield (
         config.critic.v_min < config.critic.v_max,
         "critic.v_min",
         f"it must lie below critic.v_max={config.critic.v_max}",
     )
-    learn = config.learn
-    require(
-        config.replay_rows > learn.n_step + 1,
+    yield (
+        rows > learn.n_step + 1,
         "learn.n_step",
-        f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = "
-        f"{config.replay_rows} steps of every environment; lower learn.n_step below "
-        f"{max(config.replay_rows - 1, 1)} or raise learn.replay",
+        f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = {rows} "
+        f"steps of every environment; lower learn.n_step below {max(rows - 1, 1)} or raise "
+        "learn.replay",
     )
-    require(
+    yield (
         learn.batch <= learn.replay,
         "learn.batch",
         f"a batch cannot be larger than learn.replay={learn.replay}; lower the one or raise the "
         "other",
     )
-    require(
-        config.replay_rows >= learn.collect_steps,
+    yield (
+        rows >= learn.collect_steps,
         "learn.collect_steps",
-        f"it must not exceed the {config.replay_rows} steps that the ring holds",
+        f"it must not exceed the {rows} steps that the ring holds",
     )
-    require(
+    yield (
         config.task.reset_refresh <= config.task.reset_pool,
         "task.reset_refresh",
         f"it must not exceed task.reset_pool={config.task.reset_pool}",
     )
-    require(
+    yield (
         config.warmup_steps < config.env_steps,
         "warmup_steps",
         f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "
