@@ -18,13 +18,16 @@ from envs.parity.compare import different_flags, errors, scales
 from envs.parity.controllers import Policy, policies, uniform, waves
 from envs.parity.original import Starts, record
 from envs.parity.port import BATCH, COMPILER_OPTIONS
+from envs.parity.tolerances import TOLERANCE
 
 from .harness import SAMPLE, Task, load, on_c
 
 # On C MuJoCo only the states are rounded, and what the task computes.
 TOLERANCE_ON_C = 1e-4
-# Of steps, where things touch: rounding decides whether a contact is made in this physics step or
-# in the next, and an accelerometer then feels something else altogether.
+# Where things touch. A body that lies on the floor feels forces of thousands of newtons through
+# penetrations that float32 barely resolves; and in some of the steps rounding decides whether a
+# contact is made in this physics step or in the next, which is something else altogether.
+STIFF_TOLERANCE_ON_C = TOLERANCE
 NO_CONTACT_MADE = 0.95
 # Compared with what was measured before: other processors round in another order.
 MARGIN = 10.0
@@ -44,9 +47,9 @@ def test_every_task_on_c(task_on_c: Task) -> None:
     found = errors(stepped, seen, scales(played))
     # The double pendulum touches nothing, but shows the force at the end of its rail.
     stiff = played.contacts.any() or "InvertedDoublePendulum" in env.spec.name
-    share = NO_CONTACT_MADE if stiff else 1.0
+    share, bound = (NO_CONTACT_MADE, STIFF_TOLERANCE_ON_C) if stiff else (1.0, TOLERANCE_ON_C)
     largest = {what: np.quantile(error, share) for what, error in found.items()}
-    assert max(largest.values()) <= TOLERANCE_ON_C, largest
+    assert max(largest.values()) <= bound, largest
     assert different_flags(stepped, seen, env.spec) == 0
 
 
