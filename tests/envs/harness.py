@@ -165,7 +165,7 @@ class CPhysics(Physics):
         value = np.asarray(getattr(self._c_data, name))
         if name.endswith("mat"):
             value = value.reshape(*value.shape[:-1], 3, 3)
-        return value.astype(np.float32) if value.dtype == np.float64 else value
+        return value.astype({"f": np.float32, "i": np.int32}.get(value.dtype.kind, value.dtype))
 
 
 class CData:
