@@ -50,7 +50,9 @@ class RealEnv(Protocol):
         """
         ...
 
-    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+    def set_state(
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray | None = None
+    ) -> np.ndarray:
         """Puts the physics into a state as a reset would, and returns the observation.
 
         Begins an episode if none is under way; otherwise its clock runs on.
@@ -119,11 +121,14 @@ class _GymEnv:
         self._running = not (terminated or truncated)
         return np.asarray(obs, np.float32), float(reward), bool(terminated), bool(truncated)
 
-    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+    def set_state(
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray | None = None
+    ) -> np.ndarray:
         if not self._running:
             self.reset()
         env = self._env.unwrapped
         mujoco.mj_resetData(env.model, env.data)
+        env.data.act[:] = 0.0 if act is None else act
         env.set_state(np.asarray(qpos, np.float64), np.asarray(qvel, np.float64))
         return np.asarray(env._get_obs(), np.float32)
 
@@ -174,13 +179,16 @@ class _DmControlEnv:
         truncated = result.last() and not terminated
         return _flatten(result.observation), float(result.reward), terminated, truncated
 
-    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+    def set_state(
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray | None = None
+    ) -> np.ndarray:
         if not self._running:
             self.reset()
         physics = self._env.physics
         with physics.reset_context():
             physics.data.qpos[:] = qpos
             physics.data.qvel[:] = qvel
+            physics.data.act[:] = 0.0 if act is None else act
         return _flatten(self._env.task.get_observation(physics))
 
 

@@ -25,6 +25,9 @@ _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _SPEEDS = {"walk": 0.5, "run": 5.0}  # m/s, where the full reward begins
 _EPISODE_SECONDS = 20.0
 _LEGS = ("front_left", "front_right", "back_right", "back_left")
+# m. Upright, the toes are at the floor's height after a whole number of lifts. The original's sum
+# of lifts just clears it; in float32 the toes would touch.
+_CLEARANCE = 2e-7
 _LIFT = 0.01  # m, by which a start is raised at a time until nothing touches
 _SPAWN_SHARE = 0.9  # of the arena's half-width, where fetch places body and ball
 _BALL_HEIGHT = 2.0  # m
@@ -88,7 +91,8 @@ class _Quadruped(Env):
         qpos = default.qpos.at[:2].set(jnp.stack([x, y])).at[3:7].set(orientation)
 
         def at(lifts: jax.Array) -> PhysicsState:
-            return default.replace(qpos=qpos.at[_ROOT_Z].set(_LIFT * lifts.astype(jnp.float32)))
+            z = _LIFT * lifts.astype(jnp.float32) + _CLEARANCE
+            return default.replace(qpos=qpos.at[_ROOT_Z].set(z))
 
         lifts = jax.lax.while_loop(
             lambda lifts: self.physics.in_contact(at(lifts)),

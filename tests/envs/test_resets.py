@@ -50,7 +50,8 @@ def test_first_observation(task_on_c: Task) -> None:
     if state.task is not None:
         return  # the original cannot be put into what the task drew; `test_distribution` sees it
     for i in range(BATCH):
-        expected = task_on_c.real.set_state(state.physics.qpos[i], state.physics.qvel[i])
+        act = None if state.physics.act is None else state.physics.act[i]
+        expected = task_on_c.real.set_state(state.physics.qpos[i], state.physics.qvel[i], act)
         np.testing.assert_allclose(state.obs[i], expected, rtol=OBS_TOLERANCE, atol=OBS_TOLERANCE)
 
 
