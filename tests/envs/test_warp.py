@@ -112,8 +112,9 @@ def test_a_step_is_the_originals(name: str) -> None:
         scale = np.maximum(1.0, np.sqrt(np.mean(wanted**2, axis=0)))
         error = np.sort((np.abs(found - wanted) / scale).max(axis=1))
         # The dog's ellipsoids: in float32 their contact normals are right to 1 % only.
-        assert np.quantile(error, 0.95) < TOLERANCE
-        assert error[-1] < 10 * TOLERANCE
+        share, bound = (0.95, 10 * TOLERANCE) if "dog" in name else (1.0, TOLERANCE)
+        assert np.quantile(error, share) < TOLERANCE
+        assert error[-1] < bound
     scale = np.maximum(1.0, np.abs(seen.sensordata).max(axis=0, initial=0))
     np.testing.assert_allclose(data.sensordata / scale, seen.sensordata / scale, atol=2e-2)
 
