@@ -51,6 +51,7 @@ class ActorConfig:
     flow_steps: int = 1  # network calls for a sample in training
     prior_std: float = 0.5  # scale of the noise that samples start from; training noise is N(0, I)
     equal_time_share: float = 0.0  # FPMD-M: share of the training pairs with r = t
+    time_power: float = 1.0  # FPMD-R: training times are u^time_power, u ~ U(0, 1)
 
 
 @dataclass
@@ -258,6 +259,11 @@ def _ranges(tree: Any) -> Iterator[Rule]:
         yield 0 <= value(key) < math.inf, key, "give a finite number of at least 0"
     for key in _FINITE:
         yield math.isfinite(value(key)), key, "give a finite number"
+    yield (
+        1 <= value("actor.time_power") < math.inf,
+        "actor.time_power",
+        "give a number of at least 1",
+    )
     for key in _UNIT:
         yield 0 <= value(key) <= 1, key, "give a number between 0 and 1"
     for key in ("actor.hidden", "critic.hidden"):

@@ -141,6 +141,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "name outside of the runs": (["name=../x"], ["name=../x", ".."]),
     "absolute name": (["name=/x"], ["name=/x", "leading /"]),
+    "power below one": (["actor.time_power=0.5"], ["actor.time_power=0.5", "at least 1"]),
     "no layers": (["actor.hidden=[]"], ["actor.hidden=[]", "[256,256]"]),
     "empty layer": (["critic.hidden=[64,0]"], ["critic.hidden=[64, 0]", "[256,256]"]),
     "gamma above one": (["learn.gamma=1.1"], ["learn.gamma=1.1", "between 0 and 1"]),

@@ -58,7 +58,7 @@ def make_actor(config: ActorConfig, obs_size: int, action_size: int, dtype: Any)
     from fpmd_mjx.networks import FlowNet
 
     flows: dict[str, Flow] = {
-        "fpmd_r": RectifiedFlow(),
+        "fpmd_r": RectifiedFlow(time_power=config.time_power),
         "fpmd_m": MeanFlow(equal_share=config.equal_time_share),
     }
     net = FlowNet(tuple(config.hidden), config.activation, config.layer_norm, dtype)

@@ -131,10 +131,13 @@ def test_interpolates_from_noise_to_data() -> None:
         assert t.shape == (8,)
 
 
-def test_times_are_uniform() -> None:
-    (t,) = jit(lambda key: FLOW.draw_times(key, (4, 5000)))(jax.random.key(0))
+@pytest.mark.parametrize("power", [1.0, 4.0])
+def test_times_are_powers_of_uniform_ones(power: float) -> None:
+    flow = RectifiedFlow(time_power=power)
+    (t,) = jit(lambda key: flow.draw_times(key, (4, 5000)))(jax.random.key(0))
     assert t.shape == (4, 5000)
-    assert scipy.stats.kstest(np.array(t).ravel(), "uniform").pvalue > 1e-3
+    # P(u^p <= t) = t^(1/p), the distribution Beta(1/p, 1)
+    assert scipy.stats.kstest(np.array(t).ravel(), scipy.stats.beta(1 / power, 1).cdf).pvalue > 1e-3
 
 
 # ------------------------------------------------------------------------------ Gaussian targets
@@ -218,9 +221,9 @@ def test_one_step_error_of_a_mixture_is_its_variance_too(spread: float) -> None:
 
 
 @functools.cache
-def trained(s: float) -> Callable[..., jax.Array]:
+def trained(s: float, power: float = 1.0) -> Callable[..., jax.Array]:
     """A small network fitted to N(MU, s^2 I)."""
-    net = FlowNet((48, 48))
+    flow, net = RectifiedFlow(time_power=power), FlowNet((48, 48))
     params = jit(net.init)(jax.random.key(0), jnp.zeros((1, 0)), jnp.zeros((1, 2)), jnp.zeros(1))
     steps, size = 600, 256
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
@@ -230,13 +233,11 @@ def trained(s: float) -> Callable[..., jax.Array]:
 
     def step(carry: Any, key: jax.Array) -> Any:
         params, state = carry
-        keys = jax.random.split(key)
-        a, eps = (
-            MU + s * jax.random.normal(keys[0], (size, 2)),
-            jax.random.normal(keys[1], (size, 2)),
-        )
-        times = FLOW.draw_times(keys[1], (size,))
-        gradient = jax.grad(lambda p: jnp.mean(FLOW.errors(field(p), a, eps, times)))(params)
+        target_key, noise_key, time_key = jax.random.split(key, 3)
+        a = MU + s * jax.random.normal(target_key, (size, 2))
+        eps = jax.random.normal(noise_key, (size, 2))
+        times = flow.draw_times(time_key, (size,))
+        gradient = jax.grad(lambda p: jnp.mean(flow.errors(field(p), a, eps, times)))(params)
         change, state = optimizer.update(gradient, state)
         return (optax.apply_updates(params, change), state), None
 
@@ -268,3 +269,15 @@ def test_a_trained_field_maps_noise_to_the_target() -> None:
     one, many = (jit(lambda n, k=k: FLOW.sample(field, n, k))(noise) for k in (1, 20))
     assert np.abs(np.array(one) - MU).mean() < TRAINED_MAP_TOL
     assert np.abs(np.array(many) - euler(x, s, 20)).mean() < TRAINED_MAP_TOL
+
+
+def test_early_times_make_the_one_step_of_a_narrow_target_more_exact() -> None:
+    """At t = 0 the field is mu - x; late times only add noise there."""
+    s = 0.1
+    x = np.random.default_rng(10).standard_normal((4000, 2))
+    start = single(x, np.zeros(4000))
+    error = {
+        power: np.sqrt(np.mean((np.array(jit(trained(s, power))(*start)) - (MU - x)) ** 2))
+        for power in (1.0, 4.0)
+    }
+    assert error[4.0] < 0.7 * error[1.0]
