@@ -8,7 +8,7 @@ states = jax.jit(jax.vmap(env.step))(states, actions)  # actions: (64, env.spec.
 from envs.base import Env, State, TaskSpec
 from envs.physics import UnsupportedModelError
 from envs.real import RealEnv, make_real
-from envs.registry import UnknownTaskError, make, register, tasks
+from envs.registry import UnknownTaskError, has_original, make, register, tasks
 
 __all__ = [
     "Env",
@@ -17,6 +17,7 @@ __all__ = [
     "TaskSpec",
     "UnknownTaskError",
     "UnsupportedModelError",
+    "has_original",
     "make",
     "make_real",
     "register",

@@ -48,3 +48,10 @@ def limits_of(name: str) -> PhysicsOptions:
     """Returns the options of a task; what has none is left to the defaults of `Physics`."""
     known = [prefix for prefix in _LIMITS if name.startswith(prefix)]
     return _LIMITS[max(known, key=len)] if known else PhysicsOptions()
+
+
+def backends(name: str) -> tuple[str, ...]:
+    """Returns the values of `impl` that can simulate a task: all of our models load on warp, and
+    on jax all for which `_LIMITS` does not name another."""
+    only = limits_of(name).get("impl")
+    return (only,) if only else ("jax", "warp")

@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 
 from envs.models import without_deprecation_notices
-from envs.registry import UnknownTaskError
+from envs.playground import PREFIX
+from envs.registry import NoOriginalError, UnknownTaskError
 
 
 class RealEnv(Protocol):
@@ -69,6 +70,8 @@ def make_real(name: str) -> RealEnv:
     Raises:
         UnknownTaskError: if neither package has the task.
     """
+    if name.startswith(PREFIX):
+        raise NoOriginalError(name)
     family, _, task = name.partition("/")
     if family == "gym":
         return _GymEnv(name, task)

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Unpack
 
+from envs import playground
 from envs.base import Env
 from envs.dmc.acrobot import Acrobot
 from envs.dmc.ball_in_cup import BallInCupCatch
@@ -39,6 +40,7 @@ from envs.gym.swimmer import Swimmer
 from envs.gym.walker2d import Walker2d
 from envs.limits import limits_of
 from envs.physics import PhysicsOptions
+from envs.playground import PREFIX
 
 _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/acrobot_swingup": functools.partial(Acrobot, sparse=False),
@@ -116,9 +118,25 @@ class UnknownTaskError(ValueError):
         super().__init__(f"Unknown task {name!r}: {hint} `envs.tasks()` lists all names.")
 
 
+class NoOriginalError(UnknownTaskError):
+    """The task was made on MJX, and no other simulator has it."""
+
+    def __init__(self, name: str) -> None:
+        ValueError.__init__(
+            self, f"{name} has no original outside of MJX: it can be scored in MJX alone."
+        )
+
+
 def tasks() -> list[str]:
     """Returns the names of all tasks, sorted."""
     return sorted(_TASKS)
+
+
+def _playground(name: str, **options: Unpack[PhysicsOptions]) -> Env:
+    known = playground.names()
+    if known and name not in known:
+        raise UnknownTaskError(name, known)
+    return playground.PlaygroundEnv(name.removeprefix(PREFIX), **options)
 
 
 def register(name: str, factory: Callable[..., Env]) -> None:
@@ -139,19 +157,26 @@ def register(name: str, factory: Callable[..., Env]) -> None:
     _TASKS[name] = factory
 
 
+def has_original(name: str) -> bool:
+    """Whether `make_real` can build the task: gymnasium's and dm_control's can."""
+    return name.startswith(("dmc/", "gym/"))
+
+
 def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     """Builds a task.
 
     Args:
-        name: one of `tasks()`.
+        name: one of `tasks()`, or of `envs.playground.names()`.
         **options: how to simulate it, such as `impl="warp"`; instead of what was measured for
             the task, see `envs.limits`.
 
     Raises:
         UnknownTaskError: if there is no such task.
         UnsupportedModelError: if the backend cannot simulate the task's model.
-        ModuleNotFoundError: if impl=warp is asked for and not installed.
+        ModuleNotFoundError: if impl=warp, or a task of Playground, is asked for and not installed.
     """
+    if name.startswith(PREFIX):
+        return _playground(name, **options)
     if name not in _TASKS:
         raise UnknownTaskError(name, _TASKS)
     return _TASKS[name](**{**limits_of(name), **options})

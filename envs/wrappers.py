@@ -58,12 +58,12 @@ class Outcome(struct.PyTreeNode):
 
 def flatten(tree: T) -> T:
     """(seeds, num_envs, ...) -> (seeds * num_envs, ...)."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
 
 
 def unflatten(tree: T, seeds: int) -> T:
     """The inverse of `flatten`."""
-    return jax.tree.map(lambda x: x.reshape(seeds, -1, *x.shape[1:]), tree)
+    return jax.tree.map(lambda x: x.reshape(seeds, x.shape[0] // seeds, *x.shape[1:]), tree)
 
 
 def select(mask: jax.Array, true: T, false: T) -> T:

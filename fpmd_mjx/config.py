@@ -341,6 +341,8 @@ def choices(group: str) -> list[str]:
 
 def load(overrides: list[str]) -> Config:
     """Composes `overrides` (`task=dmc/cheetah_run`, `learn.batch=512`) over the defaults."""
+    # Playground's registry is not ours to write files for.
+    overrides = [re.sub(r"^task=(?=playground/)", "task.name=", x) for x in overrides]
     for override in overrides:
         key, equals, chosen = override.partition("=")
         if not equals or not re.match(r"[a-z]", key) or key.startswith("hydra"):

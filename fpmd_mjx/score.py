@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+import envs
 from fpmd_mjx import evaluate, logs
+from fpmd_mjx.config import ConfigError
 from fpmd_mjx.display import console
 from fpmd_mjx.evaluate import Mode
 from fpmd_mjx.train import load_policy, seed_array, use_compile_cache
@@ -34,6 +36,8 @@ def score_run(
     program, policy, epoch = load_policy(folder, epoch)
     config = program.config
     if simulator == "mujoco":
+        if not envs.has_original(config.task.name):
+            raise ConfigError(f"{config.task.name} exists in MJX alone: score it there.")
         with console.status(f"{config.task.name} in the real simulator") as status:
             returns, _ = evaluate.real_rollout(
                 program,

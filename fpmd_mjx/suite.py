@@ -82,12 +82,15 @@ def finished(config: Config) -> bool:
 
 def _score(config: Config, episodes: int, display: Any) -> None:
     """one_step of the final policy in both simulators, unless summary.json has the scores."""
+    import envs
     from fpmd_mjx import report
     from fpmd_mjx.evaluate import Mode
     from fpmd_mjx.score import SUMMARY_KEY, score_run, span
 
     mode = Mode("one_step")
     for simulator, key in SUMMARY_KEY.items():
+        if simulator == "mujoco" and not envs.has_original(config.task.name):
+            continue
         result = _summary(config).get(key, {}).get(str(mode))
         if result is None or result["episodes"] != episodes:
             result = score_run(config.folder, mode, simulator, episodes, seed=1)

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 
 import envs
-from envs import parity
+from envs import parity, playground
+from envs.limits import backends
 from envs.parity.controllers import BALANCED
 from envs.parity.port import Port
 from envs.parity.tolerances import CONTACT_POOR, EXCEPTIONS, RESET_LEVEL, TOLERANCE
@@ -30,7 +31,9 @@ SIMULATORS = ("jax", "mujoco", "mujoco-mjx", "dm-control", "gymnasium")
 def show() -> None:
     """Prints a line for each task."""
     records = parity.measured()
-    print(f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}  parity")
+    print(
+        f"{'task':32} {'obs':>5} {'action':>6} {'steps':>6} {'control':>8}  {'backends':9}  parity"
+    )
     for name in envs.tasks():
         try:
             spec = envs.make(name).spec
@@ -39,8 +42,15 @@ def show() -> None:
             continue
         print(
             f"{name:32} {spec.obs_size:5} {spec.action_size:6} {spec.episode_steps:6} "
-            f"{1000 * spec.control_dt:5.0f} ms  {parity.status(name, records.get(name))}"
+            f"{1000 * spec.control_dt:5.0f} ms  {'/'.join(backends(name)):9}  "
+            f"{parity.status(name, records.get(name))}"
         )
+    found = playground.names()
+    print(
+        f"\nMuJoCo Playground's registry, on MJX alone: {', '.join(found)}"
+        if found
+        else "\nWith `pip install 'fpmd-mjx[playground]'`, also MuJoCo Playground's registry."
+    )
 
 
 def sweep(patterns: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import envs
+from envs import playground
 from fpmd_mjx import cli
 from fpmd_mjx import config as configs
 
@@ -111,10 +112,15 @@ def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_tasks_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tasks"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["task", "obs", "action", "steps", "control", "parity"]
+    columns = ["task", "obs", "action", "steps", "control", "backends", "parity"]
+    assert header.split() == columns
+    *lines, empty, registry = lines
     found = {line.split()[0]: line.split()[1:] for line in lines}
     assert sorted(found) == envs.tasks()
-    assert found["dmc/cartpole_swingup"] == ["5", "1", "1000", "10", "ms", "exact"]
+    assert found["dmc/cartpole_swingup"] == ["5", "1", "1000", "10", "ms", "jax/warp", "exact"]
+    assert found["dmc/dog_walk"][5] == "warp"
+    assert not empty
+    assert set(playground.names()) == set(registry.partition(": ")[2].split(", "))
 
 
 def test_every_task_has_a_config_and_every_config_a_task() -> None:

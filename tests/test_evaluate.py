@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from scipy import stats
 
 import envs
+from fpmd_mjx import config as configs
 from fpmd_mjx import evaluate, score
 from fpmd_mjx.checkpoint import Checkpoints
 from fpmd_mjx.collect import split
@@ -297,3 +299,13 @@ def test_a_score_is_added_to_the_summary_of_its_checkpoint_alone(
 def test_scoring_what_is_no_run_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a run folder"):
         load_policy(tmp_path)
+
+
+def test_a_task_without_an_original_is_refused_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = configs.load(["task=playground/CheetahRun"])
+    stored = types.SimpleNamespace(config=config), None, 1
+    monkeypatch.setattr(score, "load_policy", lambda folder, epoch: stored)
+    with pytest.raises(ConfigError, match="playground/CheetahRun exists in MJX alone"):
+        score.score_run(tmp_path, ONE_STEP, "mujoco", 2)

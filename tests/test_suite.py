@@ -214,6 +214,16 @@ def test_a_finished_cell_of_another_config_is_an_error(small: Suite, played: Pla
         run_suite(other)
 
 
+def test_a_task_without_an_original_is_scored_in_mjx_alone(tmp_path: Path, played: Played) -> None:
+    config = configs.load(
+        ["task=playground/CheetahRun", "seeds=2", "name=mine", f"runs={tmp_path}"]
+    )
+    suite = Suite("mine", "a title", (config,), episodes=3)
+    run_suite(suite)
+    assert played.scored == [(str(config.folder), "mjx", 3)]
+    assert "| - | - |" in (suite.folder / "table.md").read_text()
+
+
 def test_other_episodes_are_scored_anew(small: Suite, played: Played) -> None:
     run_suite(small)
     played.scored.clear()

@@ -42,7 +42,7 @@ from envs.parity.original import record
 from envs.parity.port import Port
 from envs.parity.tolerances import RESET_LEVEL, TOLERANCE, tolerance
 from envs.real import RealEnv
-from envs.registry import tasks
+from envs.registry import has_original, tasks
 
 EPISODES = 20  # whole ones of the original
 STATES = 2000  # of their steps that the port repeats, or all of them
@@ -59,7 +59,7 @@ CHECKS = ("one_step", "open_loop", "flags", "resets", "returns")
 
 def comparable() -> list[str]:
     """Returns the names of the tasks that have an original to compare with."""
-    return [name for name in tasks() if name.startswith(("dmc/", "gym/"))]
+    return [name for name in tasks() if has_original(name)]
 
 
 def measure(

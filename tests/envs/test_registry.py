@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import envs
+from envs.limits import backends
 
 
 def test_every_task_is_built_under_its_name() -> None:
@@ -17,6 +18,16 @@ def test_every_task_is_built_under_its_name() -> None:
 def test_options_reach_the_solver() -> None:
     options = envs.make("dmc/cheetah_run", iterations=3, ls_iterations=5).physics.model.opt
     assert (options.iterations, options.ls_iterations) == (3, 5)
+
+
+@pytest.mark.parametrize("name", ["dmc/fish_swim", "dmc/dog_walk", "gym/Pusher-v5"])
+def test_tasks_load_on_their_backends_alone(name: str) -> None:
+    for impl in ("jax", "warp"):
+        if impl in backends(name):
+            assert envs.make(name, impl=impl).spec.name == name  # type: ignore[arg-type]
+        else:
+            with pytest.raises(envs.UnsupportedModelError):
+                envs.make(name, impl=impl)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

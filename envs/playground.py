@@ -1,0 +1,146 @@
+"""MuJoCo Playground's registry as tasks: `make("playground/CheetahRun")`.
+
+Playground's versions of dm_control's tasks are tasks of their own (Euler for RK4, other time steps,
+few solver iterations): results on `playground/...` and on `dmc/...` do not belong in one table.
+
+The adapter calls the registry's environment and changes nothing in it. What its training wrappers
+add is left out: there, episodes start again at the one state that each simulation was given first,
+and a time limit is reported as an end; here the wrappers of `envs` deal fresh starts and keep the
+two apart, as for any task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mujoco import mjx
+
+from envs.base import Env, PhysicsState, State, TaskSpec
+from envs.physics import PhysicsOptions, UnsupportedModelError, resolve_impl
+
+PREFIX = "playground/"
+
+
+def names() -> list[str]:
+    """Returns the names of the installed registry's tasks, sorted; none without the package."""
+    if importlib.util.find_spec("mujoco_playground") is None:
+        return []
+    return sorted(PREFIX + name for name in _registry().ALL_ENVS)
+
+
+def _registry() -> Any:
+    try:
+        from mujoco_playground import registry
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"tasks named {PREFIX}... need the package playground: run "
+            "`pip install 'fpmd-mjx[playground]'`."
+        ) from error
+    return registry
+
+
+class PlaygroundEnv(Env):
+    """One task of the registry.
+
+    Actions lie in [-1, 1]; of an observation with several parts the one named `state` is seen,
+    which is the policy's. A task's own action repeat is part of it.
+
+    `State.task` holds Playground's state without what a step computes anew in any case: MJX's
+    private fields, which on warp are shared by a whole batch and could not be reset alone.
+    """
+
+    def __init__(self, name: str, **options: Unpack[PhysicsOptions]) -> None:
+        """Loads a task: the part of its name behind `PREFIX`.
+
+        Raises:
+            ModuleNotFoundError: if Playground, or the backend asked for, is not installed.
+            UnsupportedModelError: for options that the task itself decides, and tasks that do not
+                load.
+        """
+        impl = resolve_impl(options.pop("impl", "auto"))
+        for option, value in options.items():
+            if value is not None:
+                raise UnsupportedModelError(
+                    f"{PREFIX}{name} decides its {option} itself: leave {option} out."
+                )
+        if impl == "warp":
+            importlib.import_module("envs.warp_physics")  # where Warp is told to be quiet
+        registry = _registry()
+        config = registry.get_default_config(name)
+        try:
+            self._env = registry.load(name, config, {"impl": impl} if "impl" in config else None)
+        except Exception as error:
+            # Locomotion and manipulation tasks fetch their robots' models when first loaded.
+            raise UnsupportedModelError(
+                f"{PREFIX}{name} could not be loaded ({type(error).__name__}: {error}). Tasks "
+                "outside of its DeepMind Control Suite fetch models from the network at first use."
+            ) from error
+        self._repeat = int(config.get("action_repeat", 1))
+        self._template = mjx.make_data(self._env.mj_model, impl=self._env.mjx_model.impl.value)
+        start = jax.eval_shape(self._env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
+        self._dtypes = jax.tree.map(lambda leaf: leaf.dtype, _kept(start))
+        self.spec = TaskSpec(
+            name=PREFIX + name,
+            obs_size=_seen(start.obs).size,
+            action_size=self._env.action_size,
+            action_low=np.full(self._env.action_size, -1.0, np.float32),
+            action_high=np.full(self._env.action_size, 1.0, np.float32),
+            episode_steps=-(-int(config.episode_length) // self._repeat),
+            control_dt=float(self._env.dt) * self._repeat,
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        # Playground's tasks keep and split keys of the old, untyped kind.
+        return self._state(self._env.reset(jax.random.key_data(key)))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        from mujoco_playground import State as Theirs
+
+        kept = dict(state.task)
+        start = Theirs(data=self._template.replace(**kept.pop("data")), **kept)
+
+        def once(theirs: Any, _: None) -> tuple[Any, jax.Array]:
+            theirs = self._env.step(theirs, action)
+            # A step may return other types than a reset, or weak ones; a scan needs the same.
+            kept = self._typed(theirs)
+            data = theirs.data.replace(**kept.pop("data"))
+            return theirs.replace(data=data, **kept), kept["reward"]
+
+        theirs, rewards = jax.lax.scan(once, start, None, self._repeat)
+        return self._state(theirs.replace(reward=jnp.sum(rewards)))
+
+    def _state(self, theirs: Any) -> State:
+        kept = self._typed(theirs)
+        data = kept["data"]
+        return State(
+            physics=PhysicsState(
+                qpos=data["qpos"], qvel=data["qvel"], qacc_warmstart=data["qacc_warmstart"]
+            ),
+            obs=jnp.ravel(_seen(kept["obs"])).astype(jnp.float32),
+            reward=kept["reward"].astype(jnp.float32),
+            terminated=kept["done"] > 0.5,
+            task=kept,
+        )
+
+    def _typed(self, theirs: Any) -> dict[str, Any]:
+        return jax.tree.map(
+            lambda leaf, dtype: jnp.asarray(leaf, dtype), _kept(theirs), self._dtypes
+        )
+
+
+def _kept(theirs: Any) -> dict[str, Any]:
+    """Returns the fields of Playground's state, of its `mjx.Data` only the public ones."""
+    fields = {field.name: getattr(theirs, field.name) for field in dataclasses.fields(theirs)}
+    public = [f.name for f in dataclasses.fields(theirs.data) if not f.name.startswith("_")]
+    return fields | {"data": {name: getattr(theirs.data, name) for name in public}}
+
+
+def _seen(obs: Any) -> Any:
+    """Returns the policy's part of an observation."""
+    return obs["state"] if isinstance(obs, Mapping) else obs
