@@ -29,7 +29,8 @@ Usage: ./run.sh COMMAND [arguments]
 
   help               this text
   setup              install or update .venv (every other command does so when it must)
-  test [ARGS]        lint, format, types and tests; ARGS go to pytest
+  test [ARGS]        lint, format, types and tests; ARGS go to pytest, which without any takes two
+                     processes
   fpmd ARGS          the command line of the trainer, e.g. ./run.sh fpmd train --help
   SUITE [ARGS]       run configs/suite/SUITE.yaml: `fpmd suite SUITE ARGS`
 
@@ -116,6 +117,8 @@ locked_setup() { # two runs started together must not install into .venv at once
 run_tests() { # every check runs, whatever the ones before it found
   export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fpmd_mjx/xla}
   cd -- "$root"
+  # Most of the time is XLA compiling, on one core each; a file's tests share what they compile.
+  (($#)) || set -- --numprocesses 2 --dist loadfile
   local failed=()
   "$python" -m ruff check . || failed+=("ruff check (try: .venv/bin/ruff check --fix)")
   "$python" -m ruff format --check . || failed+=("ruff format (try: .venv/bin/ruff format)")

@@ -333,6 +333,9 @@ def load_policy(folder: Path, epoch: int | None = None) -> tuple[Program, Policy
         epoch = saved.latest() if epoch is None else epoch
         tree = saved.restore_policy(epoch)
     assert epoch is not None
+    # Arrays that are bound to a device compile to programs of their own: a score would not find
+    # in the compile cache what training left there.
+    tree = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
     policy = Policy(tree["actor"], tree["critic"], Normalizer(**tree["normalizer"]))
     return make_program(config), policy, epoch
 
