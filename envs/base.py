@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 from flax import struct
@@ -70,6 +71,11 @@ class State(struct.PyTreeNode):
     reward: jax.Array
     terminated: jax.Array
     task: Any = None
+
+    @classmethod
+    def begin(cls, physics: PhysicsState, obs: jax.Array, task: Any = None) -> State:
+        """Returns the state after a reset: nothing earned, nothing ended."""
+        return cls(physics, obs, jnp.zeros((), jnp.float32), jnp.zeros((), bool), task)
 
 
 class Env(Protocol):

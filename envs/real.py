@@ -80,26 +80,11 @@ def make_real(name: str) -> RealEnv:
     raise UnknownTaskError(name, _gym_names() + _dmc_names())
 
 
-class _GymEnv:
-    def __init__(self, name: str, gym_id: str) -> None:
-        import gymnasium
+class _Original:
+    """What both kinds of originals have in common."""
 
-        try:
-            with warnings.catch_warnings(), without_deprecation_notices():
-                # v4 tasks are asked for by name, so the hint that v5 exists is noise.
-                warnings.simplefilter("ignore")
-                self._env = gymnasium.make(gym_id, disable_env_checker=True)
-        except gymnasium.error.UnregisteredEnv as error:
-            raise UnknownTaskError(name, _gym_names()) from error
-        self._running = False
-
-    @property
-    def model(self) -> mujoco.MjModel:
-        return self._env.unwrapped.model
-
-    @property
-    def data(self) -> mujoco.MjData:
-        return self._env.unwrapped.data
+    data: mujoco.MjData
+    _running = False
 
     @property
     def qpos(self) -> np.ndarray:
@@ -113,13 +98,37 @@ class _GymEnv:
     def act(self) -> np.ndarray:
         return self.data.act.copy()
 
+    def _expect_an_episode(self) -> None:
+        if not self._running:
+            raise RuntimeError("No episode is under way: call reset first.")
+
+
+class _GymEnv(_Original):
+    def __init__(self, name: str, gym_id: str) -> None:
+        import gymnasium
+
+        try:
+            with warnings.catch_warnings(), without_deprecation_notices():
+                # v4 tasks are asked for by name, so the hint that v5 exists is noise.
+                warnings.simplefilter("ignore")
+                self._env = gymnasium.make(gym_id, disable_env_checker=True)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise UnknownTaskError(name, _gym_names()) from error
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        return self._env.unwrapped.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        return self._env.unwrapped.data
+
     def reset(self, seed: int | None = None) -> np.ndarray:
         self._running = True
         return np.asarray(self._env.reset(seed=seed)[0], np.float32)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
-        if not self._running:
-            raise RuntimeError("No episode is under way: call reset first.")
+        self._expect_an_episode()
         obs, reward, terminated, truncated, _ = self._env.step(np.asarray(action, np.float32))
         self._running = not (terminated or truncated)
         return np.asarray(obs, np.float32), float(reward), bool(terminated), bool(truncated)
@@ -136,7 +145,7 @@ class _GymEnv:
         return np.asarray(env._get_obs(), np.float32)
 
 
-class _DmControlEnv:
+class _DmControlEnv(_Original):
     def __init__(self, name: str, task: str) -> None:
         suite = _suite()
         known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
@@ -144,7 +153,6 @@ class _DmControlEnv:
             raise UnknownTaskError(name, _dmc_names())
         with without_deprecation_notices():
             self._env: Any = suite.load(*known[task])
-        self._running = False
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -154,18 +162,6 @@ class _DmControlEnv:
     def data(self) -> mujoco.MjData:
         return self._env.physics.data.ptr
 
-    @property
-    def qpos(self) -> np.ndarray:
-        return self.data.qpos.copy()
-
-    @property
-    def qvel(self) -> np.ndarray:
-        return self.data.qvel.copy()
-
-    @property
-    def act(self) -> np.ndarray:
-        return self.data.act.copy()
-
     def reset(self, seed: int | None = None) -> np.ndarray:
         if seed is not None:
             self._env.task.random.seed(seed)
@@ -174,8 +170,7 @@ class _DmControlEnv:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         # dm_control would silently begin the next episode and drop the action.
-        if not self._running:
-            raise RuntimeError("No episode is under way: call reset first.")
+        self._expect_an_episode()
         result = self._env.step(np.asarray(action))
         self._running = not result.last()
         terminated = result.last() and result.discount == 0

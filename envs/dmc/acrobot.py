@@ -43,12 +43,7 @@ class Acrobot(Env):
     def reset(self, key: jax.Array) -> State:
         qpos = jax.random.uniform(key, (2,), jnp.float32, -jnp.pi, jnp.pi)
         physics = self.physics.init(qpos, jnp.zeros(2, jnp.float32))
-        return State(
-            physics=physics,
-            obs=self._observe(physics, self.physics.kinematics(physics)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(physics, self.physics.kinematics(physics)))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

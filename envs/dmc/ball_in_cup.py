@@ -40,12 +40,7 @@ class BallInCupCatch(Env):
 
     def reset(self, key: jax.Array) -> State:
         physics = draw_until(lambda physics: ~self.physics.in_contact(physics), self._draw, key)
-        return State(
-            physics=physics,
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

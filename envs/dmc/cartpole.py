@@ -56,12 +56,7 @@ class Cartpole(Env):
             qpos = reach * jax.random.uniform(qpos_key, (2,), jnp.float32, -1.0, 1.0)
         qvel = 0.01 * jax.random.normal(qvel_key, (2,), jnp.float32)
         physics = self.physics.init(qpos, qvel)
-        return State(
-            physics=physics,
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

@@ -53,11 +53,9 @@ class CheetahRun(Env):
             return self.physics.substep(physics, no_control)[0], None
 
         physics, _ = jax.lax.scan(settle, start, None, length=_SETTLING_STEPS - 1)
-        return State(
-            physics=physics.replace(qacc_warmstart=jnp.zeros_like(physics.qacc_warmstart)),
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
+        return State.begin(
+            physics.replace(qacc_warmstart=jnp.zeros_like(physics.qacc_warmstart)),
+            _observe(physics),
         )
 
     def step(self, state: State, action: jax.Array) -> State:

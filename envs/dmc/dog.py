@@ -90,12 +90,7 @@ class _Dog(Env):
 
     def _begin(self, physics: PhysicsState) -> State:
         data = self.physics.forward(physics, actuated=False)
-        return State(
-            physics=physics,
-            obs=self._observe(data, data.sensordata),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(data, data.sensordata))
 
     def _advance(self, physics: PhysicsState, action: jax.Array) -> State:
         physics, sensors = self.physics.step(physics, action, lambda data: data.sensordata)

@@ -89,12 +89,7 @@ class FingerSpin(_Finger):
 
     def reset(self, key: jax.Array) -> State:
         physics = self._start(key)
-        return State(
-            physics=physics,
-            obs=self._observe(physics, jnp.zeros(2, jnp.float32)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(physics, jnp.zeros(2, jnp.float32)))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, touch = self._move(state.physics, action)
@@ -143,13 +138,7 @@ class FingerTurn(_Finger):
         angle = jax.random.uniform(target_key, (), jnp.float32, -jnp.pi, jnp.pi)
         target = self._circle_radius * jnp.stack([jnp.sin(angle), jnp.cos(angle)])
         obs, _ = self._observe(physics, jnp.zeros(2, jnp.float32), target)
-        return State(
-            physics=physics,
-            obs=obs,
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-            task=target,
-        )
+        return State.begin(physics, obs, task=target)
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, touch = self._move(state.physics, action)

@@ -63,11 +63,8 @@ class FishUpright(_Fish):
 
     def reset(self, key: jax.Array) -> State:
         physics = self._start(key)
-        return State(
-            physics=physics,
-            obs=_observe(physics, self._upright(self.physics.kinematics(physics))),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
+        return State.begin(
+            physics, _observe(physics, self._upright(self.physics.kinematics(physics)))
         )
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -101,11 +98,9 @@ class FishSwim(_Fish):
         low, high = jnp.asarray(_TARGET_LOW, jnp.float32), jnp.asarray(_TARGET_HIGH, jnp.float32)
         target = jax.random.uniform(target_key, (3,), jnp.float32, low, high)
         data = self.physics.kinematics(physics)
-        return State(
-            physics=physics,
-            obs=_observe(physics, self._upright(data), self._to_target(data, target)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
+        return State.begin(
+            physics,
+            _observe(physics, self._upright(data), self._to_target(data, target)),
             task=target,
         )
 

@@ -45,12 +45,7 @@ class Hopper(Env):
         model = self.physics.model
         physics = self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
         data = self.physics.forward(physics, actuated=False)
-        return State(
-            physics=physics,
-            obs=_observe(physics, data.sensordata[self._touch]),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics, data.sensordata[self._touch]))
 
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)

@@ -90,12 +90,7 @@ class Humanoid(Env):
             return self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
 
         physics = draw_until(lambda physics: ~self.physics.in_contact(physics), draw, key)
-        return State(
-            physics=physics,
-            obs=self._observe(self.physics.kinematics(physics)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(self.physics.kinematics(physics)))
 
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)

@@ -34,12 +34,7 @@ class PendulumSwingup(Env):
     def reset(self, key: jax.Array) -> State:
         qpos = jax.random.uniform(key, (1,), jnp.float32, -jnp.pi, jnp.pi)
         physics = self.physics.init(qpos, jnp.zeros(1, jnp.float32))
-        return State(
-            physics=physics,
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

@@ -35,12 +35,7 @@ class PointMassEasy(Env):
     def reset(self, key: jax.Array) -> State:
         qpos = random_joint_angles(self.physics.model, key)
         physics = self.physics.init(qpos, jnp.zeros(2, jnp.float32))
-        return State(
-            physics=physics,
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

@@ -55,12 +55,8 @@ class Reacher(Env):
         distance = jax.random.uniform(distance_key, (), jnp.float32, *_TARGET_DISTANCES)
         target = distance * jnp.stack([jnp.sin(direction), jnp.cos(direction)])
         physics = self.physics.init(qpos, jnp.zeros(2, jnp.float32))
-        return State(
-            physics=physics,
-            obs=_observe(physics, self._to_target(physics, target)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-            task=target,
+        return State.begin(
+            physics, _observe(physics, self._to_target(physics, target)), task=target
         )
 
     def step(self, state: State, action: jax.Array) -> State:

@@ -72,13 +72,7 @@ class Stacker(Env):
             lambda drawn: ~self.physics.in_contact(drawn[0]), self._draw, key
         )
         data = self.physics.forward(physics, actuated=False)
-        return State(
-            physics=physics,
-            obs=self._observe(data, self._arm.touch(data), target),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-            task=target,
-        )
+        return State.begin(physics, self._observe(data, self._arm.touch(data), target), task=target)
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, touch = self.physics.step(state.physics, action, self._arm.touch)

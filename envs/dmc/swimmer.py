@@ -58,13 +58,7 @@ class Swimmer(Env):
         target = box * jax.random.uniform(target_key, (2,), jnp.float32, -1.0, 1.0)
         physics = self.physics.init(qpos, jnp.zeros(self.physics.model.nv, jnp.float32))
         obs, _ = self._observe(physics, target)
-        return State(
-            physics=physics,
-            obs=obs,
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-            task=target,
-        )
+        return State.begin(physics, obs, task=target)
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

@@ -42,12 +42,7 @@ class Walker(Env):
     def reset(self, key: jax.Array) -> State:
         model = self.physics.model
         physics = self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
-        return State(
-            physics=physics,
-            obs=self._observe(self.physics.kinematics(physics)),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(self.physics.kinematics(physics)))
 
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)

@@ -56,12 +56,8 @@ class Ant(Env):
     def reset(self, key: jax.Array) -> State:
         physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=True)
         no_force = jnp.zeros((self.physics.model.nbody, 6), jnp.float32)
-        return State(
-            physics=physics,
-            obs=self._observe(physics, no_force),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-            task=jnp.zeros((), jnp.float32),
+        return State.begin(
+            physics, self._observe(physics, no_force), task=jnp.zeros((), jnp.float32)
         )
 
     def step(self, state: State, action: jax.Array) -> State:

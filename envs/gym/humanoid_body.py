@@ -81,13 +81,7 @@ class HumanoidBody(Env):
             actuation=jnp.zeros(model.nv, jnp.float32),
             external=jnp.zeros((model.nbody, 6), jnp.float32),
         )
-        state = State(
-            physics=physics,
-            obs=self.observe(physics, seen),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
-        return state, seen
+        return State.begin(physics, self.observe(physics, seen)), seen
 
     def advance(
         self, physics: PhysicsState, action: jax.Array

@@ -51,12 +51,7 @@ class InvertedDoublePendulum(Env):
         physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=True)
         # The cart starts far from the ends of its rail, which are the only constraints.
         no_force = jnp.zeros(self.physics.model.nv, jnp.float32)
-        return State(
-            physics=physics,
-            obs=self._observe(physics, no_force),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(physics, no_force))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, (tip, force) = self.physics.step(

@@ -35,12 +35,7 @@ class InvertedPendulum(Env):
     def reset(self, key: jax.Array) -> State:
         noise = jax.random.uniform(key, (4,), jnp.float32, -_RESET_NOISE, _RESET_NOISE)
         physics = self.physics.init(noise[:2], noise[2:])
-        return State(
-            physics=physics,
-            obs=noise,
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, noise)
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, _ = self.physics.step(state.physics, action, lambda data: None)

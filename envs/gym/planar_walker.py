@@ -53,12 +53,7 @@ class PlanarWalker(Env):
 
     def reset(self, key: jax.Array) -> State:
         physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=False)
-        return State(
-            physics=physics,
-            obs=_observe(physics),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, _observe(physics))
 
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)

@@ -64,11 +64,8 @@ class Pusher(Env):
         physics = self.physics.init(
             jnp.concatenate([pose, place, still[:2]]), jnp.concatenate([velocities, still])
         )
-        return State(
-            physics=physics,
-            obs=_observe(physics, self._places(self.physics.kinematics(physics))),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
+        return State.begin(
+            physics, _observe(physics, self._places(self.physics.kinematics(physics)))
         )
 
     def step(self, state: State, action: jax.Array) -> State:

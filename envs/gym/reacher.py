@@ -63,12 +63,7 @@ class Reacher(Env):
             jnp.concatenate([velocities, jnp.zeros(2, jnp.float32)]),
         )
         to_target = self._to_target(self.physics.kinematics(physics))
-        return State(
-            physics=physics,
-            obs=self._observe(physics, to_target),
-            reward=jnp.zeros((), jnp.float32),
-            terminated=jnp.zeros((), bool),
-        )
+        return State.begin(physics, self._observe(physics, to_target))
 
     def step(self, state: State, action: jax.Array) -> State:
         physics, after = self.physics.step(state.physics, action, self._to_target)
