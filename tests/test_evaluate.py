@@ -299,7 +299,7 @@ def test_a_score_is_added_to_the_summary_of_its_checkpoint_alone(
 def test_a_stored_policy_compiles_to_what_training_compiled(cartpole: Run) -> None:
     policy = load_policy(cartpole.folder)[1]
     wanted = cartpole.program.policy(cartpole.program.traced_init.out_info)
-    act_on = jax.jit(functools.partial(act, cartpole.program, ONE_STEP))
+    act_on = jax.jit(functools.partial(evaluate.act, cartpole.program, ONE_STEP))
     obs = jax.ShapeDtypeStruct((2, 3, cartpole.program.vector.env.spec.obs_size), jnp.float32)
     keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((2,), jnp.uint32))
     ours, theirs = (act_on.lower(p, obs, keys).as_text() for p in (policy, wanted))

@@ -168,7 +168,7 @@ def test_a_task_without_its_backend_is_listed_with_the_remedy(
     monkeypatch.setattr(envs, "make", without_warp)
     monkeypatch.setattr(envs, "tasks", lambda: ["dmc/dog_run", "gym/InvertedPendulum-v5"])
     tasks.show()
-    _, dog, pendulum = capsys.readouterr().out.splitlines()
+    _, dog, pendulum, *_ = capsys.readouterr().out.splitlines()
     assert dog.split() == ["dmc/dog_run", "install", "warp"]
     assert pendulum.split()[:3] == ["gym/InvertedPendulum-v5", "4", "1"]
 
