@@ -82,7 +82,13 @@ class PlaygroundEnv(Env):
                 "outside of its DeepMind Control Suite fetch models from the network at first use."
             ) from error
         self._repeat = int(config.get("action_repeat", 1))
-        self._template = mjx.make_data(self._env.mj_model, impl=self._env.mjx_model.impl.value)
+        # With warp's buffers as the task sizes them, as in its own resets.
+        self._template = mjx.make_data(
+            self._env.mj_model,
+            impl=self._env.mjx_model.impl.value,
+            naconmax=config.get("naconmax"),
+            njmax=config.get("njmax"),
+        )
         start = jax.eval_shape(self._env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
         self._dtypes = jax.tree.map(lambda leaf: leaf.dtype, _kept(start))
         self.spec = TaskSpec(
