@@ -11,20 +11,23 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from envs.contacts import exclude_impossible
+
 
 def gym_model(filename: str) -> mujoco.MjModel:
-    """Compiles a model of gymnasium's MuJoCo tasks, such as "reacher.xml"."""
-    return _load("gymnasium", "gymnasium", Path("envs/mujoco/assets") / filename)
+    """Compiles a model of gymnasium's MuJoCo tasks, such as "reacher.xml", without the contacts
+    that can never happen."""
+    return _load("gym", "gymnasium", "gymnasium", Path("envs/mujoco/assets") / filename)
 
 
 def dmc_model(filename: str, edit: Callable[[mujoco.MjSpec], None] | None = None) -> mujoco.MjModel:
-    """Compiles a model of dm_control's suite.
+    """Compiles a model of dm_control's suite, without the contacts that can never happen.
 
     Args:
         filename: such as "cheetah.xml".
         edit: makes the changes that the suite makes in Python before it compiles the model.
     """
-    return _load("dm_control", "dm-control", Path("suite") / filename, edit)
+    return _load("dmc", "dm_control", "dm-control", Path("suite") / filename, edit)
 
 
 def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
@@ -56,6 +59,7 @@ def without_deprecation_notices() -> Iterator[None]:
 
 
 def _load(
+    family: str,
     package: str,
     distribution: str,
     path: Path,
@@ -71,4 +75,5 @@ def _load(
         spec = mujoco.MjSpec.from_file(str(Path(found.submodule_search_locations[0]) / path))
         if edit is not None:
             edit(spec)
+        exclude_impossible(spec, f"{family}/{path.name}")
         return spec.compile()

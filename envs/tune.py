@@ -2,8 +2,10 @@
 
 C MuJoCo plays the task's model with controls drawn at random and with waves. From states on the
 way, MJX takes one control step, first with the model's own solver limits and then with ever lower
-ones; the smallest whose distance to C MuJoCo is no larger are chosen. MJX-Warp, where it is
-installed, counts the contacts and constraints of the same states for its buffers.
+ones. Of the smallest whose distance to C MuJoCo is no larger, the next larger is chosen, for what
+these states do not show. MJX-Warp, where it is installed, counts the contacts and constraints of
+the same states for its buffers. At last, the cost: control steps per second with the model as it
+is, and with the chosen limits and without the contacts of `envs.contacts`, in turns.
 
 Prints the line for `envs/limits.py` and leaves its evidence in a folder.
 """
@@ -14,6 +16,8 @@ import argparse
 import dataclasses
 import importlib.util
 import json
+import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -26,6 +30,7 @@ import mujoco
 import numpy as np
 
 from envs.base import PhysicsState
+from envs.contacts import complete_models
 from envs.physics import Physics
 from envs.real import make_real
 from envs.registry import make
@@ -33,10 +38,12 @@ from envs.registry import make
 _BATCH = 20  # small, as the batch waits for its slowest solver
 _EPISODE = 200  # control steps from each of the original's starts
 _ITERATIONS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30)
-_LS_ITERATIONS = (2, 4, 6, 8, 10, 12, 16, 20, 30)
+_LS_ITERATIONS = (2, 4, 6, 8, 12, 16, 20, 30)
 # Two programs round differently, by the few ulps of the floor.
 _SLACK, _FLOOR = 1.5, 1e-6
 _ROOM = 1.5  # of the buffers, over what was seen at most
+_SIMULATIONS, _SCAN = 32, 8  # that are timed together, and control steps of one call
+_TURNS, _TURN_SECONDS = 5, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +125,41 @@ def smallest(candidates: Sequence[int], passes: Callable[[int], bool]) -> int | 
     return candidates[low] if low < len(candidates) else None
 
 
+def next_larger(candidates: Sequence[int], found: int | None) -> int | None:
+    """Returns the candidate after the one that was found."""
+    if found is None or found == candidates[-1]:
+        return None
+    return candidates[candidates.index(found) + 1]
+
+
+def cost(physics: Sequence[Physics], seen: Seen) -> list[float]:
+    """Returns the control steps per second of several versions of a model, timed in turns: medians,
+    without compilation."""
+    rows = np.linspace(0, len(seen.qpos) - 1, _SIMULATIONS).astype(int)
+    ctrl = jnp.asarray(seen.ctrl[(rows + np.arange(_SCAN)[:, None]) % len(seen.ctrl)], jnp.float32)
+
+    def compiled(one: Physics) -> Callable[[], None]:
+        def step(states: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, None]:
+            return jax.vmap(lambda s, c: one.step(s, c, lambda data: None)[0])(states, ctrl), None
+
+        run = jax.jit(lambda states, ctrl: jax.lax.scan(step, states, ctrl)[0])
+        states = _states(one, seen, rows)
+        return lambda: jax.block_until_ready(run(states, ctrl))
+
+    calls = [compiled(one) for one in physics]
+    for call in calls:
+        call()
+    rates: list[list[float]] = [[] for _ in calls]
+    for _ in range(_TURNS):
+        for call, found in zip(calls, rates, strict=True):
+            begin, count = time.perf_counter(), 0
+            while not count or time.perf_counter() - begin < _TURN_SECONDS:
+                call()
+                count += 1
+            found.append(count * _SCAN * _SIMULATIONS / (time.perf_counter() - begin))
+    return [float(np.median(found)) for found in rates]
+
+
 def tune(name: str, states: int) -> dict[str, Any]:
     """Returns the evidence for one task, with its `limits` for `envs/limits.py`."""
     begin = time.monotonic()
@@ -139,16 +181,24 @@ def tune(name: str, states: int) -> dict[str, Any]:
     # None: the model's own, where no smaller one passed.
     iterations = smallest(_ITERATIONS, lambda count: passes(count, None))
     ls_iterations = smallest(_LS_ITERATIONS, lambda count: passes(iterations, count))
-    limits: dict[str, Any] = {"iterations": iterations, "ls_iterations": ls_iterations}
+    limits: dict[str, Any] = {
+        "iterations": next_larger(_ITERATIONS, iterations),
+        "ls_iterations": next_larger(_LS_ITERATIONS, ls_iterations),
+    }
     buffers = None
     if importlib.util.find_spec("warp") is not None:
         buffers = _buffers(own, seen)
         limits |= {
             what: 8 * max(1, int(np.ceil(_ROOM * most / 8))) for what, most in buffers.items()
         }
+    with complete_models():
+        before = _physics(name, iterations=None, ls_iterations=None)
+    rates = cost([before, _physics(name, **limits)], seen)
     return {
         "task": name,
+        "impl": own.impl,
         "limits": limits,
+        "smallest": {"iterations": iterations, "ls_iterations": ls_iterations},
         "states": len(seen.qpos),
         "own": {
             "iterations": own.model.opt.iterations,
@@ -158,7 +208,13 @@ def tune(name: str, states: int) -> dict[str, Any]:
         "tried": tried,
         "most_in_c": {"contacts": seen.contacts, "constraints": seen.constraints},
         "most_in_warp": buffers,
+        "control_steps_per_second": {
+            "before": round(rates[0]),
+            "after": round(rates[1]),
+            "simulations": _SIMULATIONS,
+        },
         "seconds": round(time.monotonic() - begin),
+        "device": f"{platform.machine()} {jax.devices()[0].device_kind}, {os.cpu_count()} cores",
         "versions": {package: version(package) for package in ("mujoco", "mujoco-mjx", "jax")},
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -27,7 +28,8 @@ ROUNDING = 1e-5
 # -------------------------------------------------------------------------------------- errors
 
 
-def _of_port(state: State) -> dict[str, np.ndarray]:
+def values_of(state: State) -> dict[str, np.ndarray]:
+    """Returns `QUANTITIES` of a port's states."""
     physics = state.physics
     values = map(np.asarray, (state.obs, state.reward, physics.qpos, physics.qvel))
     return dict(zip(QUANTITIES, values, strict=True))
@@ -51,34 +53,50 @@ def errors(port: State, seen: Steps, scale: dict[str, np.ndarray]) -> dict[str, 
 
     A port that is not finite is infinitely wrong.
     """
-    ours, theirs, found = _of_port(port), _of_original(seen), {}
+    ours, theirs, found = values_of(port), _of_original(seen), {}
     for what in QUANTITIES:
         error = np.abs(ours[what].astype(np.float64) - theirs[what]) / scale[what]
         found[what] = np.nan_to_num(error.reshape(len(seen), -1).max(axis=1), nan=np.inf)
     return found
 
 
-def open_loop(port: Port, seen: Steps, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the largest relative error of each of `BATCH` runs on their own, (BATCH,) each.
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Runs of OPEN_LOOP_STEPS of the original, to be repeated on their own.
 
-    The runs last OPEN_LOOP_STEPS and get the original's actions. They begin in turn at the start
-    of a recorded episode and somewhere in it, and stop where the original's episode ends.
+    Attributes:
+        columns: their first steps, their second steps, and so on: (BATCH, ...) each.
+        under_way: (OPEN_LOOP_STEPS, BATCH) bool, False after the original's episode has ended.
     """
-    firsts = np.flatnonzero(seen.t == 0)
-    ends = np.append(firsts[1:], len(seen))
-    rng = np.random.default_rng(0)
-    rows, under_way = [], []
-    for run in range(BATCH):
-        first, end = firsts[run % len(firsts)], ends[run % len(firsts)]
-        # Pairs of runs, because episodes alternate between noise and a scripted controller.
-        anywhere = run // 2 % 2
-        start = rng.integers(first, max(first, end - OPEN_LOOP_STEPS) + 1) if anywhere else first
-        wanted = start + np.arange(OPEN_LOOP_STEPS)
-        rows.append(np.minimum(wanted, end - 1))
-        under_way.append(wanted < end)
-    columns = [seen.take(np.array(column)) for column in zip(*rows, strict=True)]
-    state, worst = port.at(columns[0]), {what: np.zeros(BATCH) for what in QUANTITIES}
-    for column, counts in zip(columns, np.array(under_way).T, strict=True):
+
+    columns: list[Steps]
+    under_way: np.ndarray
+
+    @classmethod
+    def of(cls, seen: Steps) -> Runs:
+        """`BATCH` runs, which begin in turn at the start of a recorded episode and somewhere in
+        it."""
+        firsts = np.flatnonzero(seen.t == 0)
+        ends = np.append(firsts[1:], len(seen))
+        rng = np.random.default_rng(0)
+        rows, under_way = [], []
+        for run in range(BATCH):
+            first, end = firsts[run % len(firsts)], ends[run % len(firsts)]
+            # Pairs of runs, because episodes alternate between noise and a scripted controller.
+            anywhere = run // 2 % 2
+            latest = max(first, end - OPEN_LOOP_STEPS)
+            wanted = rng.integers(first, latest + 1) if anywhere else first
+            wanted = wanted + np.arange(OPEN_LOOP_STEPS)
+            rows.append(np.minimum(wanted, end - 1))
+            under_way.append(wanted < end)
+        columns = [seen.take(np.array(column)) for column in zip(*rows, strict=True)]
+        return cls(columns, np.array(under_way).T)
+
+
+def open_loop(port: Port, runs: Runs, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the largest relative error of each of `BATCH` runs on their own, (BATCH,) each."""
+    state, worst = port.at(runs.columns[0]), {what: np.zeros(BATCH) for what in QUANTITIES}
+    for column, counts in zip(runs.columns, runs.under_way, strict=True):
         state = port.step(state, jnp.asarray(column.action))
         for what, error in errors(jax.device_get(state), column, scale).items():
             worst[what] = np.maximum(worst[what], np.where(counts, error, 0.0))

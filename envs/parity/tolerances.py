@@ -23,6 +23,9 @@ CONTACT_POOR = (
 )
 """Domains whose models have no contacts, or hardly any: prefixes of names."""
 
+MOST_EXPLAINED = 0.02
+"""Share of a task's steps that may be beyond its tolerance, if rounding explains each of them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:

@@ -1,0 +1,129 @@
+"""How far rounding alone leads: the original from starts that float32 can hardly tell apart.
+
+Whether two bodies touch in this physics step or in the next, a stiff contact, or a pole on its tip
+can turn a difference in the last digit of float32 into a visible one, within a step. A port in
+float32 cannot do better, and neither could the original. So where a port is further from the
+original than it may be, the step is repeated on C MuJoCo in float64 from twins of its start, moved
+by a few digits of float32, and what parts the twins from the start itself is what rounding does
+there. An error of at most `FACTOR` times the largest of them is *explained*; any other is the
+port's. A fault of the task around the physics cannot pass for rounding, because the twins share it
+with the start that they are compared with.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import State
+from envs.parity.compare import Runs, values_of
+from envs.parity.original import Steps
+from envs.parity.port import BATCH, Port
+
+ULPS = 10.0
+"""Largest move of a twin, in float32's epsilon: a port rounds in each of a step's operations, its
+twins on C MuJoCo at their starts alone. They are moved by anything from 1 to this."""
+TURNS = 5
+"""Batches of twins of a step; of a run there is one, which is moved before each step."""
+FACTOR = 2.0
+"""Twins are a sample of what rounding can do."""
+MOST = 100
+"""Steps of a task that are looked into; more that are beyond its tolerance are not explained."""
+JUDGED = ("obs", "reward")
+
+
+def one_step(
+    twins: Port,
+    seen: Steps,
+    found: dict[str, np.ndarray],
+    scale: dict[str, np.ndarray],
+    limit: float,
+) -> tuple[int, int]:
+    """Looks into steps whose observation or reward is wrong by more than `limit`.
+
+    Args:
+        twins: the port on C MuJoCo, see `envs.parity.on_c`.
+        seen: the steps, (n, ...).
+        found: their `errors`, (n,) each.
+        scale: the units of these errors.
+        limit: the largest error that needs no explanation.
+
+    Returns:
+        How many steps are beyond the limit, and how many of them rounding explains.
+    """
+    rng = np.random.default_rng(0)
+
+    def spread(row: int) -> dict[str, float]:
+        rows = seen.take(np.full(BATCH, row))
+        start, action = twins.at(rows), jnp.asarray(rows.action)
+        plain = jax.device_get(twins.step(start, action))
+        moved = [jax.device_get(twins.step(_moved(start, rng), action)) for _ in range(TURNS)]
+        return _largest(_apart(plain, twin, scale) for twin in moved)
+
+    return _explained(found, limit, spread)
+
+
+def open_loop(
+    twins: Port, runs: Runs, found: dict[str, np.ndarray], scale: dict[str, np.ndarray], limit: float
+) -> tuple[int, int]:
+    """The same for runs of many steps, whose twins are moved before each of them.
+
+    Args are those of `one_step`, with the largest errors of each run, (BATCH,) each.
+    """
+    rng = np.random.default_rng(0)
+
+    def spread(run: int) -> dict[str, float]:
+        columns = [column.take(np.full(BATCH, run)) for column in runs.columns]
+        plain = moved = twins.at(columns[0])
+        apart = []
+        for column, under_way in zip(columns, runs.under_way[:, run], strict=True):
+            if under_way:
+                action = jnp.asarray(column.action)
+                plain, moved = twins.step(plain, action), twins.step(_moved(moved, rng), action)
+                apart.append(_apart(jax.device_get(plain), jax.device_get(moved), scale))
+        return _largest(apart)
+
+    return _explained(found, limit, spread)
+
+
+def _explained(
+    found: dict[str, np.ndarray], limit: float, spread: Callable[[int], dict[str, float]]
+) -> tuple[int, int]:
+    beyond = np.flatnonzero(np.max([found[what] for what in JUDGED], axis=0) > limit)
+    explained = 0
+    for row in beyond[:MOST]:
+        apart = spread(int(row))
+        explained += all(found[what][row] <= max(limit, FACTOR * apart[what]) for what in JUDGED)
+    return len(beyond), explained
+
+
+def _moved(state: State, rng: np.random.Generator) -> State:
+    """Returns a batch with qpos, qvel and act moved by 1 to `ULPS` times float32's epsilon, of
+    themselves or of 1 where they are smaller: positions and velocities add up to such numbers."""
+    far = np.geomspace(1.0, ULPS, BATCH)[:, None] * np.finfo(np.float32).eps
+
+    def move(x: np.ndarray) -> jax.Array:
+        step = far * np.maximum(1.0, np.abs(x))
+        return jnp.asarray(x + step * rng.uniform(-1, 1, np.shape(x)), jnp.float32)
+
+    physics = state.physics
+    act = None if physics.act is None else move(np.asarray(physics.act))
+    qpos, qvel = (move(np.asarray(x)) for x in (physics.qpos, physics.qvel))
+    return state.replace(physics=physics.replace(qpos=qpos, qvel=qvel, act=act))
+
+
+def _largest(apart: Iterable[dict[str, float]]) -> dict[str, float]:
+    return functools.reduce(lambda a, b: {what: max(a[what], b[what]) for what in JUDGED}, apart)
+
+
+def _apart(plain: State, moved: State, scale: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns the largest relative difference of any twin."""
+    ours, theirs = values_of(moved), values_of(plain)
+    return {
+        what: float(np.nan_to_num(np.abs(ours[what] - theirs[what]) / scale[what], nan=0.0).max())
+        for what in JUDGED
+    }
