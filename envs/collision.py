@@ -1,27 +1,39 @@
-"""Contacts between a plane and a capsule as C MuJoCo makes them, for our simulations alone.
+"""Contacts of capsules as C MuJoCo makes them, for our simulations alone.
 
-A contact's friction acts along two tangents. C MuJoCo takes the first from the capsule's axis,
-however steeply the capsule stands; MJX 3.17 takes a fixed axis once the capsule is within 30
-degrees of the plane's normal. Pyramidal friction depends on where the tangents point, so that
-such a leg feels other forces. docs/upstream/mjx-plane-capsule.md has the details.
+With a plane: a contact's friction acts along two tangents. C MuJoCo takes the first from the
+capsule's axis, however steeply the capsule stands; MJX 3.17 takes a fixed axis once the capsule is
+within 30 degrees of the plane's normal. Pyramidal friction depends on where the tangents point, so
+that such a leg feels other forces. docs/upstream/mjx-plane-capsule.md has the details.
+
+With a capsule: MJX adds 1e-6 to the squared sine of the angle between the axes before it divides by
+it, so that the contact of capsules within some degrees of each other is turned, by 5e-4 rad in
+dm_control's finger. C MuJoCo and MJX-Warp do not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from mujoco import mjx
-from mujoco.mjx._src import collision_driver, collision_primitive
+from mujoco.mjx._src import collision_driver, collision_primitive, math
 
-_PAIR = (mjx.GeomType.PLANE, mjx.GeomType.CAPSULE)
 # Sine of the angle to the normal below which float32 rounding decides where the axis points.
 UPRIGHT = 1e-6
+# Squared sine of the angle between two axes below which they are parallel in float32.
+_PARALLEL = 1e-12
+_TINY = 1e-12  # m^2, off a pole
+_ROOT_STEPS = 10  # of Newton's method
+_HALVINGS = 24  # of a capsule's length: to float32's resolution
+
+# (point, size of the geom) -> (signed distance, outward normal), in the geom's frame.
+Surface = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 # Context variables are seen by the thread that sets them only: MJX that other threads trace
 # meanwhile keeps its own collider.
@@ -56,18 +68,131 @@ def plane_capsule(
     return distance, position, frame
 
 
+plane_capsule.ncon = 2  # type: ignore[attr-defined]
+
+
+def capsule_capsule(
+    model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A collider of MJX's driver: where two capsules are closest to each other.
+
+    Args and results are those of `plane_capsule`, for (pairs,) contacts. Of capsules that are
+    exactly parallel, C MuJoCo makes two contacts, and this one.
+    """
+
+    def collide(pos: jax.Array, axis: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        (radius, length), offset = size[:, :2].T, pos[0] - pos[1]
+        along = axis @ offset
+        cosine, sine2 = axis[0] @ axis[1], jnp.sum(jnp.square(jnp.cross(axis[0], axis[1])))
+        # The closest points of the lines; then each point in turn, as far as its capsule goes.
+        t = (cosine * along[1] - along[0]) / jnp.maximum(sine2, _PARALLEL)
+        t = jnp.clip(t, -length[0], length[0])
+        s = jnp.clip(along[1] + cosine * t, -length[1], length[1])
+        t = jnp.clip(cosine * s - along[0], -length[0], length[0])
+        start, end = pos[0] + t * axis[0], pos[1] + s * axis[1]
+        normal, apart = math.normalize_with_norm(end - start)
+        normal = jnp.where(apart == 0, jnp.asarray([1.0, 0.0, 0.0], normal.dtype), normal)
+        distance = apart - radius.sum()
+        position = start + normal * (radius[0] + distance / 2)
+        return distance, position, math.make_frame(normal)
+
+    return jax.vmap(collide)(
+        data.geom_xpos[geom], data.geom_xmat[geom][..., 2], model.geom_size[geom]
+    )
+
+
+capsule_capsule.ncon = 1  # type: ignore[attr-defined]
+
+
+def _cylinder(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the signed distance () of a point (3,) to a cylinder along z, and its gradient."""
+    radius = jnp.linalg.norm(point[:2])
+    outward = jnp.where(radius > 0, point[:2] / radius, jnp.asarray([1.0, 0.0], point.dtype))
+    normals = jnp.stack(
+        [jnp.append(outward, 0.0), jnp.stack([0.0, 0.0, jnp.where(point[2] < 0, -1.0, 1.0)])]
+    )
+    beyond = jnp.stack([radius, jnp.abs(point[2])]) - size[:2]
+    # Outside, the closest point may be on the edge; inside, it is on the side or on an end.
+    edge, apart = math.normalize_with_norm(jnp.maximum(beyond, 0.0))
+    inside = jnp.max(beyond) <= 0
+    distance = jnp.where(inside, jnp.max(beyond), apart)
+    return distance, jnp.where(inside, normals[jnp.argmax(beyond)], edge @ normals)
+
+
+def _ellipsoid(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the signed distance () of a point (3,) to an ellipsoid, and its gradient.
+
+    The closest point q solves p = q + l q / s^2: the root l of |s p / (s^2 + l)| = 1 beyond the
+    last pole. Newton's method finds it from the left, as the norm's square is convex there.
+    """
+    square = jnp.square(size)
+    pull = jnp.square(size * point)
+    root = jnp.max(jnp.abs(size * point) - square) + _TINY
+    for _ in range(_ROOT_STEPS):
+        reach = square + root
+        value, slope = jnp.sum(pull / reach**2) - 1, -2 * jnp.sum(pull / reach**3)
+        root = root - jnp.where(slope < 0, value / slope, 0.0)
+    normal = math.normalize(point / (square + root))
+    return jnp.sum(normal * (point - square * point / (square + root))), normal
+
+
+def _round_against(surface: Surface) -> Any:
+    """Returns a collider of spheres and capsules with a convex body.
+
+    A sphere that rolls along the capsule's axis comes closest where the body's distance, a convex
+    function, stops falling: found by bisection. If the axis itself is deep in the body, this is
+    the way out that C MuJoCo finds, too, as long as it is the shortest of a neighbourhood.
+    """
+
+    def collide(pos: jax.Array, mat: jax.Array, size: jax.Array, kind: Any) -> Any:
+        center, axis = mat[1].T @ (pos[0] - pos[1]), mat[1].T @ mat[0, :, 2]
+        length = jnp.where(kind == mjx.GeomType.CAPSULE, size[0, 1], 0.0)
+
+        def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            falls = axis @ surface(center + middle * axis, size[1])[1] < 0
+            return jnp.where(falls, middle, low), jnp.where(falls, high, middle)
+
+        low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (-length, length))
+        point = center + (low + high) / 2 * axis
+        apart, normal = surface(point, size[1])
+        distance = apart - size[0, 0]
+        position = point - (apart - distance / 2) * normal
+        return distance, mat[1] @ position + pos[1], math.make_frame(-(mat[1] @ normal))
+
+    def collider(model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:
+        collide_all = jax.vmap(functools.partial(collide, kind=key.types[0]))
+        return collide_all(data.geom_xpos[geom], data.geom_xmat[geom], model.geom_size[geom])
+
+    collider.ncon = 1  # type: ignore[attr-defined]
+    return collider
+
+
+_GEOM = mjx.GeomType
+_CORRECTED = {
+    (_GEOM.PLANE, _GEOM.CAPSULE): plane_capsule,
+    (_GEOM.CAPSULE, _GEOM.CAPSULE): capsule_capsule,
+    (_GEOM.SPHERE, _GEOM.ELLIPSOID): _round_against(_ellipsoid),
+    (_GEOM.SPHERE, _GEOM.CYLINDER): _round_against(_cylinder),
+    (_GEOM.CAPSULE, _GEOM.ELLIPSOID): _round_against(_ellipsoid),
+    (_GEOM.CAPSULE, _GEOM.CYLINDER): _round_against(_cylinder),
+}
+
+
 @contextlib.contextmanager
 def corrected_colliders() -> Iterator[None]:
-    """MJX (impl=jax) that this thread traces inside uses `plane_capsule` above.
+    """MJX (impl=jax) that this thread traces inside uses the colliders above.
 
-    The driver looks its colliders up in one table. While any thread is inside, the entry is one
-    that picks by context; afterwards it is MJX's own again.
+    The driver looks its colliders up in one table. While any thread is inside, their entries are
+    such that choose by context; afterwards they are MJX's own again.
     """
     global _users
     table = collision_driver._COLLISION_FUNC
     with _lock:
         if _users == 0:
-            table[_PAIR] = _by_context(table[_PAIR])
+            for pair, ours in _CORRECTED.items():
+                table[pair] = _ByContext(table[pair], ours)
         _users += 1
     token = _corrected.set(True)
     try:
@@ -77,14 +202,24 @@ def corrected_colliders() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                table[_PAIR] = table[_PAIR].original
+                for pair in _CORRECTED:
+                    table[pair] = table[pair].original
 
 
-def _by_context(original: Any) -> Any:
-    def collide(model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:
-        chosen = plane_capsule if _corrected.get() else original
-        return chosen(model, data, key, geom)
+class _ByContext:
+    """An entry of the driver's table."""
 
-    collide.ncon = original.ncon  # type: ignore[attr-defined]
-    collide.original = original  # type: ignore[attr-defined]
-    return collide
+    def __init__(self, original: Any, ours: Any) -> None:
+        self.original, self._ours = original, ours
+
+    @property
+    def _chosen(self) -> Any:
+        return self._ours if _corrected.get() else self.original
+
+    @property
+    def ncon(self) -> int:
+        """How many contacts a pair has."""
+        return self._chosen.ncon
+
+    def __call__(self, model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:
+        return self._chosen(model, data, key, geom)

@@ -14,33 +14,40 @@ from envs.physics import PhysicsOptions
 
 # By the beginning of the task's name; the longest that fits counts.
 _LIMITS: dict[str, PhysicsOptions] = {
-    "dmc/acrobot": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/ball_in_cup": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/cartpole": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/cheetah": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/acrobot": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
+    "dmc/ball_in_cup": PhysicsOptions(iterations=5, ls_iterations=4, contacts=8, constraints=24),
+    "dmc/cartpole": PhysicsOptions(iterations=8, ls_iterations=12, contacts=8, constraints=8),
+    "dmc/cheetah": PhysicsOptions(iterations=8, ls_iterations=4, contacts=8, constraints=32),
     "dmc/dog": PhysicsOptions(impl="warp", iterations=12, ls_iterations=12),  # MJX lacks colliders
-    "dmc/finger": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/fish": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/hopper": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/finger": PhysicsOptions(iterations=4, ls_iterations=6, contacts=8, constraints=16),
+    "dmc/fish": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
+    "dmc/hopper": PhysicsOptions(iterations=6, ls_iterations=4, contacts=16, constraints=40),
     "dmc/humanoid": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/manipulator": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/pendulum": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/point_mass": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/pendulum": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
+    "dmc/point_mass": PhysicsOptions(iterations=8, ls_iterations=12, contacts=8, constraints=8),
     "dmc/quadruped": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/reacher": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/reacher": PhysicsOptions(iterations=2, ls_iterations=4, contacts=8, constraints=8),
     "dmc/stacker": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/swimmer": PhysicsOptions(iterations=8, ls_iterations=12),
-    "dmc/walker": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/Ant": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/HalfCheetah": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/Hopper": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/swimmer_swimmer6": PhysicsOptions(
+        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    ),
+    "dmc/walker": PhysicsOptions(iterations=10, ls_iterations=6, contacts=16, constraints=40),
+    "gym/Ant": PhysicsOptions(iterations=8, ls_iterations=4, contacts=16, constraints=40),
+    "gym/HalfCheetah": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
+    "gym/Hopper": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
     "gym/Humanoid": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/InvertedDoublePendulum": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/InvertedPendulum": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/InvertedDoublePendulum": PhysicsOptions(
+        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    ),
+    "gym/InvertedPendulum": PhysicsOptions(
+        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    ),
     "gym/Pusher": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/Reacher": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/Swimmer": PhysicsOptions(iterations=8, ls_iterations=12),
-    "gym/Walker2d": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/Reacher": PhysicsOptions(iterations=3, ls_iterations=4, contacts=8, constraints=8),
+    "gym/Swimmer": PhysicsOptions(iterations=3, ls_iterations=4, contacts=8, constraints=8),
+    "gym/Walker2d": PhysicsOptions(iterations=6, ls_iterations=6, contacts=16, constraints=40),
 }
 
 

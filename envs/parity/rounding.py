@@ -68,7 +68,11 @@ def one_step(
 
 
 def open_loop(
-    twins: Port, runs: Runs, found: dict[str, np.ndarray], scale: dict[str, np.ndarray], limit: float
+    twins: Port,
+    runs: Runs,
+    found: dict[str, np.ndarray],
+    scale: dict[str, np.ndarray],
+    limit: float,
 ) -> tuple[int, int]:
     """The same for runs of many steps, whose twins are moved before each of them.
 
