@@ -80,7 +80,7 @@ def capsule_capsule(
     exactly parallel, C MuJoCo makes two contacts, and this one.
     """
 
-    def collide(pos: jax.Array, axis: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+    def collide(pos: jax.Array, axis: jax.Array, size: jax.Array) -> Any:
         (radius, length), offset = size[:, :2].T, pos[0] - pos[1]
         along = axis @ offset
         cosine, sine2 = axis[0] @ axis[1], jnp.sum(jnp.square(jnp.cross(axis[0], axis[1])))

@@ -1,11 +1,10 @@
 """What each task's physics needs.
 
 Solver limits should be the smallest that move nothing: MJX's solver waits for the slowest
-simulation of a batch, and its line search always takes the time of its limit. 8 and 12 moved
-nothing where they were compared with the models' own 100 and 50 (cartpole, the cheetahs, the
-inverted pendulum and gymnasium's reacher: tests/envs), and C MuJoCo needs at most 9 iterations on
-any model but the dog's, which takes 12. `python -m envs.tune TASK` measures a task, and the sizes
-of warp's buffers, which are its own guess where none is given.
+simulation of a batch, and its line search always takes the time of its limit. `python -m envs.tune
+TASK` measures them, and the sizes of warp's buffers, which are its own guess where none is given;
+benchmarks/solver has its evidence. Where there is none, 8 and 12 are used, and the dog's 12 and 12:
+C MuJoCo needs at most 9 iterations on any model but the dog's, which takes 12.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _LIMITS: dict[str, PhysicsOptions] = {
     "dmc/finger": PhysicsOptions(iterations=4, ls_iterations=6, contacts=8, constraints=16),
     "dmc/fish": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
     "dmc/hopper": PhysicsOptions(iterations=6, ls_iterations=4, contacts=16, constraints=40),
-    "dmc/humanoid": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/humanoid": PhysicsOptions(iterations=12, ls_iterations=6, contacts=48, constraints=56),
     "dmc/manipulator": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/pendulum": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
     "dmc/point_mass": PhysicsOptions(iterations=8, ls_iterations=12, contacts=8, constraints=8),
-    "dmc/quadruped": PhysicsOptions(iterations=8, ls_iterations=12),
+    "dmc/quadruped": PhysicsOptions(iterations=8, ls_iterations=6),
     "dmc/reacher": PhysicsOptions(iterations=2, ls_iterations=4, contacts=8, constraints=8),
     "dmc/stacker": PhysicsOptions(iterations=8, ls_iterations=12),
     "dmc/swimmer": PhysicsOptions(iterations=8, ls_iterations=12),
@@ -37,7 +36,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
     "gym/Ant": PhysicsOptions(iterations=8, ls_iterations=4, contacts=16, constraints=40),
     "gym/HalfCheetah": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
     "gym/Hopper": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
-    "gym/Humanoid": PhysicsOptions(iterations=8, ls_iterations=12),
+    "gym/Humanoid": PhysicsOptions(iterations=10, ls_iterations=6, contacts=32, constraints=56),
     "gym/InvertedDoublePendulum": PhysicsOptions(
         iterations=3, ls_iterations=4, contacts=8, constraints=8
     ),

@@ -21,6 +21,11 @@ T = TypeVar("T")
 
 Impl = Literal["jax", "warp", "auto"]
 
+COMPILER_OPTIONS: dict[str, bool | int | str] = {"xla_cpu_use_fusion_emitters": False}
+"""For whoever compiles a physics step. On CPUs, XLA's fusion emitters take nearly twice the compile
+time, and make a chain of bodies slow: a step of dmc/swimmer_swimmer6 takes 13 times as long, of
+dmc/hopper_hop 2.0, of dmc/walker_run 1.3, of dmc/cheetah_run 1.2. Elsewhere it changes nothing."""
+
 
 class PhysicsOptions(TypedDict, total=False):
     """The arguments of `Physics` that a task leaves open: its own keywords, passed on.

@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("task", help="with the model's joints, such as dmc/cheetah_run")
     args = parser.parse_args()
     found = prune(args.task)
-    RECORDS.write_text(json.dumps({**records(), args.model: found}, indent=1) + "\n")
+    RECORDS.write_text(json.dumps({**records(), args.model: found}, indent=2) + "\n")
     print(f"{args.model}: {len(found['pairs'])} pairs of bodies never touch: {found['pairs']}")
 
 

@@ -39,7 +39,7 @@ from envs.gym.reacher import Reacher
 from envs.gym.swimmer import Swimmer
 from envs.gym.walker2d import Walker2d
 from envs.limits import limits_of
-from envs.physics import PhysicsOptions
+from envs.physics import PhysicsOptions, UnsupportedModelError
 from envs.playground import PREFIX
 
 _TASKS: dict[str, Callable[..., Env]] = {
@@ -108,6 +108,16 @@ _TASKS: dict[str, Callable[..., Env]] = {
 }
 
 
+_CANNOT = {
+    "dmc/quadruped_escape": "each of its episodes has a terrain of its own. MJX-Warp holds one for "
+    "all simulations, and MJX collides no terrain with the ellipsoid and the cylinders of this "
+    "body, and lets no rangefinder see it",
+    "dmc/lqr_lqr_2_1": "its model is drawn at random when it is built",
+    "dmc/lqr_lqr_6_2": "its model is drawn at random when it is built",
+}
+"""The originals that no backend can simulate, and why."""
+
+
 class UnknownTaskError(ValueError):
     """No task has the name that was asked for."""
 
@@ -125,6 +135,11 @@ class NoOriginalError(UnknownTaskError):
         ValueError.__init__(
             self, f"{name} has no original outside of MJX: it can be scored in MJX alone."
         )
+
+
+def cannot() -> dict[str, str]:
+    """Returns the tasks of the originals that are not here, and why."""
+    return dict(_CANNOT)
 
 
 def tasks() -> list[str]:
@@ -172,11 +187,16 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
 
     Raises:
         UnknownTaskError: if there is no such task.
-        UnsupportedModelError: if the backend cannot simulate the task's model.
+        UnsupportedModelError: if the backend, or any backend, cannot simulate the task's model.
         ModuleNotFoundError: if impl=warp, or a task of Playground, is asked for and not installed.
     """
     if name.startswith(PREFIX):
         return _playground(name, **options)
+    if name in _CANNOT:
+        raise UnsupportedModelError(
+            f"{name} cannot be simulated by MJX: {_CANNOT[name]}. "
+            "`envs.make_real` builds the original."
+        )
     if name not in _TASKS:
         raise UnknownTaskError(name, _TASKS)
     return _TASKS[name](**{**limits_of(name), **options})

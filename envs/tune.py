@@ -31,7 +31,7 @@ import numpy as np
 
 from envs.base import PhysicsState
 from envs.contacts import complete_models
-from envs.physics import Physics
+from envs.physics import COMPILER_OPTIONS, Physics
 from envs.real import make_real
 from envs.registry import make
 
@@ -102,7 +102,7 @@ def errors(physics: Physics, seen: Seen) -> np.ndarray:
     """Returns the largest difference of MJX to C MuJoCo in qpos and qvel after each step, (n,)."""
     step = jax.jit(
         jax.vmap(lambda state, ctrl: physics.step(state, ctrl, lambda data: None)[0]),
-        compiler_options={"xla_backend_optimization_level": 1},
+        compiler_options=COMPILER_OPTIONS,
     )
     found = []
     for start in range(0, len(seen.qpos), _BATCH):
@@ -142,7 +142,10 @@ def cost(physics: Sequence[Physics], seen: Seen) -> list[float]:
         def step(states: PhysicsState, ctrl: jax.Array) -> tuple[PhysicsState, None]:
             return jax.vmap(lambda s, c: one.step(s, c, lambda data: None)[0])(states, ctrl), None
 
-        run = jax.jit(lambda states, ctrl: jax.lax.scan(step, states, ctrl)[0])
+        run = jax.jit(
+            lambda states, ctrl: jax.lax.scan(step, states, ctrl)[0],
+            compiler_options=COMPILER_OPTIONS,
+        )
         states = _states(one, seen, rows)
         return lambda: jax.block_until_ready(run(states, ctrl))
 

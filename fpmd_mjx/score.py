@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import envs
+from envs.physics import COMPILER_OPTIONS
 from fpmd_mjx import evaluate, logs
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.display import console
@@ -57,7 +58,9 @@ def score_run(
         keys = jax.vmap(partial(jax.random.fold_in, data=seed))(
             jax.vmap(jax.random.key)(seed_array(config))
         )
-        rollout = jax.jit(partial(evaluate.rollout, program, mode, episodes))
+        rollout = jax.jit(
+            partial(evaluate.rollout, program, mode, episodes), compiler_options=COMPILER_OPTIONS
+        )
         returns = np.asarray(rollout(policy, keys)[0])
     env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
     result = evaluate.summarize(returns, env_steps)

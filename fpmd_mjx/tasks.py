@@ -16,9 +16,18 @@ import jax
 import envs
 from envs import parity, playground
 from envs.limits import backends
+from envs.parity.compare import QUANTITIES
 from envs.parity.controllers import BALANCED
 from envs.parity.port import Port
-from envs.parity.tolerances import CONTACT_POOR, EXCEPTIONS, RESET_LEVEL, TOLERANCE
+from envs.parity.rounding import EXACT, FACTOR, ULPS
+from envs.parity.tolerances import (
+    CONTACT_POOR,
+    EXCEPTIONS,
+    MOST_EXPLAINED,
+    RESET_LEVEL,
+    TOLERANCE,
+)
+from envs.registry import cannot
 from fpmd_mjx import logs
 from fpmd_mjx.config import ConfigError
 
@@ -45,6 +54,9 @@ def show() -> None:
             f"{1000 * spec.control_dt:5.0f} ms  {'/'.join(backends(name)):9}  "
             f"{parity.status(name, records.get(name))}"
         )
+    print("\nNot here, as MJX cannot simulate them:")
+    for name, reason in cannot().items():
+        print(f"{name}: {reason}.")
     found = playground.names()
     print(
         f"\nMuJoCo Playground's registry, on MJX alone: {', '.join(found)}"
@@ -121,8 +133,10 @@ def line(name: str, found: dict[str, Any]) -> str:
         " ".join(f"{what} {_number(found[part][what]['max'])}" for what in found[part])
         for part in ("one_step", "open_loop")
     )
+    beyond = found["rounding"]["one_step"]
     return (
-        f"{name}: {parity.status(name, found)} ({found['seconds']:.0f} s)\n"
+        f"{name}: {parity.status(name, found)} ({found['seconds']:.0f} s; of {found['states']} "
+        f"steps, beyond {beyond['beyond']}, explained {beyond['explained']})\n"
         f"  one step: {once}\n  50 steps: {alone}"
     )
 
@@ -142,6 +156,13 @@ Each port was put into states of the original (gymnasium or dm_control on C MuJo
 from there. Errors are relative: |port - original| / max(1, rms), by dimension, where rms is the
 original's root mean square over the recorded episodes; shown is the largest of all states and
 dimensions. [envs/parity](../envs/parity/__init__.py) explains why, and holds the code.
+
+Where a step or a run is beyond its tolerance, the page asks whether float32 could have done better.
+It could not, and rounding *explains* the error, if the original itself, in float64, parts by at
+least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit (mostly,
+two bodies then touch in this physics step or in the next); or if the port's step, repeated in
+float64, ends within {EXACT:g} of the original in qpos and qvel. Columns *beyond* show how many there
+are, and how many are explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
 
 A task is *exact* if it passes
 
@@ -176,7 +197,8 @@ have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {_list(BALAN
 def _errors(records: dict[str, Any]) -> str:
     head = ["task", "status", "contacts", "states"]
     parts = [("one_step", "1"), ("open_loop", "50")]
-    head += [f"{what}, {steps}" for _, steps in parts for what in ("obs", "reward", "qpos", "qvel")]
+    for _, steps in parts:
+        head += [f"{what}, {steps}" for what in QUANTITIES] + [f"beyond, {steps}"]
     rows = [
         [
             name,
@@ -184,14 +206,19 @@ def _errors(records: dict[str, Any]) -> str:
             f"{100 * found['contacts']:.0f} %",
             f"{found['states']:,}",
             *(
-                _number(found[part][what]["max"])
+                cell
                 for part, _ in parts
-                for what in ("obs", "reward", "qpos", "qvel")
+                for cell in (
+                    *(_number(found[part][what]["max"]) for what in QUANTITIES),
+                    _beyond(found["rounding"].get(part)),
+                )
             ),
         ]
         for name, found in records.items()
     ]
-    note = "contacts: share of the original's steps that had any. 1, 50: after so many steps."
+    note = """\
+contacts: share of the original's steps that had any. 1, 50: after so many steps. beyond: steps, or
+runs of 20, beyond the tolerance / of these, explained by rounding."""
     return f"{_table(head, rows)}\n\n{note}"
 
 
@@ -240,6 +267,14 @@ def _provenance(records: dict[str, Any]) -> str:
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _beyond(found: dict[str, int] | None) -> str:
+    """How many errors are too large, and how many rounding explains; none where it is all the
+    same."""
+    if found is None:
+        return ""
+    return f"{found['beyond']} / {found['explained']}" if found["beyond"] else "0"
 
 
 def _number(value: float | None) -> str:

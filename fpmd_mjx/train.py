@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from envs.physics import COMPILER_OPTIONS
 from fpmd_mjx import config as configs
 from fpmd_mjx import evaluate, logs, memory
 from fpmd_mjx.checkpoint import Checkpoints
@@ -70,7 +71,9 @@ def compile_program(program: Program) -> Compiled:
         jax.jit(rollout).lower(program.policy(state), keys),
     )
     with ThreadPoolExecutor() as pool:
-        init, train_epoch, evaluation = pool.map(lambda part: part.compile(), lowered)
+        init, train_epoch, evaluation = pool.map(
+            lambda part: part.compile(dict(COMPILER_OPTIONS)), lowered
+        )
     return Compiled(init, train_epoch, evaluation, time.monotonic() - start)
 
 

@@ -13,13 +13,11 @@ import numpy as np
 
 from envs.base import State
 from envs.parity.original import Starts, Steps
+from envs.physics import COMPILER_OPTIONS
 
 BATCH = 20
 """Simulations that step together. Few, as a batch waits for its slowest solver, and always as
 many, so that a port compiles once."""
-
-COMPILER_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
-"""On CPUs, half the compile time, and no slower: see `benchmarks/README.md`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,19 @@ class Tolerance:
     reason: str = ""
 
 
-EXCEPTIONS: dict[str, Tolerance] = {}
+EXCEPTIONS: dict[str, Tolerance] = {
+    "gym/Ant-v5": Tolerance(
+        one_step=0.2,
+        reason="it shows contact forces, clipped to 1 N. A light contact's force is a stiffness "
+        "times a difference of accelerations of thousands, of which float32 keeps some tenths of "
+        "a newton. In float64, the steps that differ most agree to 3e-8.",
+    ),
+    "gym/Humanoid": Tolerance(
+        one_step=0.01,
+        reason="the original's solver, PGS, does not exist in MJX. Newton solves the same problem to "
+        "its end; the forces on bodies that it shows differ most.",
+    ),
+}
 """Prefixes of the names of tasks that need more, each with its reason."""
 
 RESET_LEVEL = 1e-3

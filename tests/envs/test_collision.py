@@ -1,4 +1,4 @@
-"""Contacts of capsules with the ground: MJX with and without our collider, against C MuJoCo."""
+"""Contacts: MJX with and without our colliders, against C MuJoCo."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mujoco.mjx._src import collision_driver
 
 from envs.collision import corrected_colliders
 from envs.models import gym_model
-from envs.parity.port import BATCH, COMPILER_OPTIONS
-from envs.physics import Physics
+from envs.parity.port import BATCH
+from envs.physics import COMPILER_OPTIONS, Physics
 
 # A step's velocities (m/s, rad/s), of which float32 keeps seven digits, against C MuJoCo.
 ONE_STEP = 1e-4
@@ -125,7 +125,7 @@ def mjx_alone(model: mujoco.MjModel) -> Callable[..., jax.Array]:
 def test_a_steep_capsule_slides_as_in_the_original() -> None:
     steps = capsule_steps(0.0, np.pi / 6)
     assert error(steps, ours(capsule())) < ONE_STEP
-    # When this fails, MJX was mended: remove envs/collision.py.
+    # When this fails, MJX was mended: remove our collider.
     assert error(steps, mjx_alone(capsule())) > 1000 * ONE_STEP
 
 
@@ -167,6 +167,118 @@ def test_frames_are_the_originals(normal: str) -> None:
         mujoco.mj_collision(model, data)
         for contact in data.contact:
             np.testing.assert_allclose(found[i], [contact.frame.reshape(3, 3)] * 2, atol=FRAME)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contacts:
+    """One contact of each of n poses: distance (n,), position (n, 3), normal (n, 3)."""
+
+    distance: np.ndarray
+    position: np.ndarray
+    normal: np.ndarray
+
+    def off(self, other: Contacts) -> tuple[float, float, float]:
+        """Returns the largest differences: m, m, and rad."""
+        return (
+            float(np.abs(self.distance - other.distance).max()),
+            float(np.linalg.norm(self.position - other.position, axis=1).max()),
+            float(np.linalg.norm(self.normal - other.normal, axis=1).max()),
+        )
+
+
+def pair(first: str, second: str) -> mujoco.MjModel:
+    """Two free bodies with a geom each."""
+    bodies = "".join(f"<body><freejoint/><geom {geom}/></body>" for geom in (first, second))
+    return mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+
+
+def touching_poses(
+    model: mujoco.MjModel, count: int, turn: float = np.inf, deepest: float = 0.015
+) -> tuple[np.ndarray, Contacts]:
+    """Returns random poses, (count, nq), that touch, and C MuJoCo's contacts in them.
+
+    turn: of the second body's axis against the first one's, rad at most.
+    """
+    data, rng, rows, found = mujoco.MjData(model), np.random.default_rng(0), [], []
+    while len(rows) < count:
+        quat = rng.normal(size=4)
+        other = rng.normal(size=4)
+        if np.isfinite(turn):
+            angle, heading = rng.uniform(-turn, turn), rng.uniform(0, 2 * np.pi)
+            other = np.zeros(4)
+            axis = np.array([np.cos(heading), np.sin(heading), 0.0])
+            mujoco.mju_mulQuat(other, quat, [np.cos(angle / 2), *(np.sin(angle / 2) * axis)])
+        qpos = [*rng.normal(size=3, scale=0.2), *quat, 0, 0, 0, *other]
+        qpos = np.array(qpos, np.float32).astype(np.float64)
+        for start in (3, 10):
+            qpos[start : start + 4] /= np.linalg.norm(qpos[start : start + 4])
+        data.qpos[:] = qpos
+        mujoco.mj_fwdPosition(model, data)
+        if data.ncon == 1 and -deepest < data.contact.dist[0] < 0:
+            rows.append(qpos)
+            contact = data.contact[0]
+            found.append((contact.dist, contact.pos.copy(), contact.frame[:3].copy()))
+    return np.stack(rows), Contacts(*(np.array(x) for x in zip(*found, strict=True)))
+
+
+def contacts_of_mjx(model: mujoco.MjModel, qpos: np.ndarray) -> Contacts:
+    """Returns MJX's first contact in each pose."""
+    mjx_model, data = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
+
+    @jit
+    @jax.vmap
+    def collide(qpos: jax.Array) -> tuple[jax.Array, ...]:
+        placed = mjx.kinematics(mjx_model, data.replace(qpos=qpos))
+        contact = mjx.collision(mjx_model, placed)._impl.contact
+        return contact.dist[0], contact.pos[0], contact.frame[0, 0]
+
+    with jax.default_matmul_precision("highest"):
+        return Contacts(*map(np.asarray, collide(jnp.float32(qpos))))
+
+
+CAPSULE_GEOM, SPHERE = 'type="capsule" size="0.02 0.1"', 'type="sphere" size="0.08"'
+CYLINDER, ELLIPSOID = 'type="cylinder" size="0.05 0.1"', 'type="ellipsoid" size="0.1 0.08 0.05"'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "exact"),
+    [
+        # C MuJoCo's own search for such contacts stops at 1e-6 m.
+        (CAPSULE_GEOM, CYLINDER, 1e-3),
+        (CAPSULE_GEOM, ELLIPSOID, 1e-3),
+        (SPHERE, CYLINDER, 1e-4),
+        (SPHERE, ELLIPSOID, 1e-4),
+        (CAPSULE_GEOM, 'type="capsule" size="0.04 0.09"', 1e-5),
+    ],
+)
+def test_contacts_are_the_originals(first: str, second: str, exact: float) -> None:
+    model = pair(first, second)
+    qpos, original = touching_poses(model, 200)
+    with corrected_colliders():
+        distance, position, normal = contacts_of_mjx(model, qpos).off(original)
+    assert distance < 1e-6
+    assert position < 1e-4
+    assert normal < exact
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "turn", "deepest", "wrong"),
+    [
+        (CAPSULE_GEOM, CYLINDER, np.inf, 0.015, 0.3),
+        (SPHERE, ELLIPSOID, np.inf, 0.015, 0.01),
+        # It adds 1e-6 to the squared sine of the angle between the axes.
+        (CAPSULE_GEOM, 'type="capsule" size="0.04 0.09"', 0.02, 0.055, 5e-4),
+    ],
+)
+def test_contacts_of_mjx_alone_are_not(
+    first: str, second: str, turn: float, deepest: float, wrong: float
+) -> None:
+    """When this fails, MJX was mended: remove our collider."""
+    model = pair(first, second)
+    qpos, original = touching_poses(model, 100, turn, deepest)
+    assert contacts_of_mjx(model, qpos).off(original)[2] > wrong
+    with corrected_colliders():
+        assert contacts_of_mjx(model, qpos).off(original)[2] < wrong / 10
 
 
 def test_mjx_is_its_own_outside() -> None:

@@ -17,8 +17,9 @@ from envs import parity
 from envs.parity.compare import different_flags, errors, scales
 from envs.parity.controllers import Policy, policies, uniform, waves
 from envs.parity.original import Starts, record
-from envs.parity.port import BATCH, COMPILER_OPTIONS
+from envs.parity.port import BATCH
 from envs.parity.tolerances import TOLERANCE
+from envs.physics import COMPILER_OPTIONS
 
 from .harness import SAMPLE, Task, load, on_c
 

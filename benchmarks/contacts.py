@@ -1,0 +1,56 @@
+"""Watches a trained policy for the contacts that `python -m envs.prune` found to be impossible.
+
+    python benchmarks/contacts.py dmc/cheetah.xml runs/dmc/cheetah_run/fpmd_m/cpu-s0
+
+Plays the run's last policy in the original simulator, from whose model nothing is left out, adds
+the rollout to the model's evidence in envs/impossible_contacts.json, and takes out pairs that
+touched.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import envs
+from envs import contacts
+from fpmd_mjx import evaluate, logs
+from fpmd_mjx.evaluate import Mode
+from fpmd_mjx.train import load_policy
+
+EPISODES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("run", type=Path)
+    args = parser.parse_args()
+    records = contacts.records()
+    record = records[args.model]
+    pairs = [(a, b) for a, b in record["pairs"]]
+    program, policy, epoch = load_policy(args.run, None)
+    config = program.config
+    mode = Mode.parse("one_step_sampled")  # it wanders more than what is deployed
+    with contacts.watching(envs.make_real(config.task.name).model, pairs) as watch:
+        returns, lengths = evaluate.real_rollout(program, mode, EPISODES, policy, seed=0)
+    env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
+    record["rollouts"].append(
+        {
+            "task": config.task.name,
+            "policy": f"trained: {config.actor.name}, {config.preset}, "
+            f"{env_steps} env steps, {mode}",
+            "mean_return": round(float(np.mean(returns)), 1),
+            "steps": int(np.sum(lengths)),
+            "evaluations": watch.evaluations,
+        }
+    )
+    kept = [i for i, pair in enumerate(pairs) if not watch.touched[pair]]
+    for what in ("pairs", "metres_apart"):
+        record[what] = [record[what][i] for i in kept]
+    logs.write_json(contacts.RECORDS, records)
+    print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs touched; {record['rollouts'][-1]}")
+
+
+if __name__ == "__main__":
+    main()

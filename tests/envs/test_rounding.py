@@ -1,0 +1,83 @@
+"""What rounding explains, and that it explains no fault."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+
+from envs.parity import rounding
+from envs.parity.compare import Runs, errors, open_loop, scales
+from envs.parity.controllers import policies
+from envs.parity.on_c import CPhysics
+from envs.parity.original import Steps, record
+from envs.parity.port import BATCH, Port
+from envs.parity.tolerances import TOLERANCE
+
+from .harness import Task, make, on_c
+
+BALANCING = "gym/InvertedDoublePendulum-v5"
+
+
+def recorded(task: Task, policy: str, longest: int) -> tuple[Steps, dict[str, np.ndarray]]:
+    seen = record(
+        task.env, task.real, [policies(task.env)[policy]], episodes=2, seed=3, longest=longest
+    )
+    return seen, scales(seen)
+
+
+def heavier(name: str) -> Port:
+    """The port on C MuJoCo, on a planet with 1 % more gravity."""
+    env = copy.copy(make(name))
+    env.physics = CPhysics(env.physics)
+    env.physics._c_model = copy.copy(env.physics._c_model)
+    env.physics._c_model.opt.gravity[2] *= 1.01
+    return Port.of(env)
+
+
+def test_a_pole_on_its_tip_falls_as_rounding_has_it() -> None:
+    """The state of the port is in float32: open loop, nothing keeps its last digit small."""
+    task = on_c(BALANCING)
+    seen, scale = recorded(task, "balance", longest=200)
+    runs = Runs.of(seen)
+    found = open_loop(task.port, runs, scale)
+    few = {what: np.where(np.arange(BATCH) < 3, error, 0.0) for what, error in found.items()}
+    beyond, explained = rounding.open_loop(task.port, runs, few, scale, TOLERANCE)
+    assert beyond == explained > 0
+
+
+def test_a_wrong_force_is_not_explained() -> None:
+    task, wrong = on_c(BALANCING), heavier(BALANCING)
+    seen, scale = recorded(task, "uniform", longest=5 * BATCH)
+    found = errors(wrong.one_step(seen), seen, scale)
+    limit = 1e-4
+    beyond, explained = rounding.one_step(task.port, seen, found, scale, limit)
+    assert beyond > len(seen) // 2
+    assert explained == 0
+
+
+def test_a_fault_of_the_task_is_not_explained() -> None:
+    """The twins have it, too."""
+    task = on_c(BALANCING)
+    seen, scale = recorded(task, "uniform", longest=BATCH)
+    seen = dataclasses.replace(seen, next_obs=seen.next_obs + np.float32(0.01))
+    found = errors(task.port.one_step(seen), seen, scale)
+    beyond, explained = rounding.one_step(task.port, seen, found, scale, TOLERANCE)
+    assert (beyond, explained) == (len(seen), 0)
+
+
+def test_no_more_steps_are_looked_into_than_allowed() -> None:
+    task = on_c(BALANCING)
+    seen, scale = recorded(task, "uniform", longest=BATCH)
+    found = errors(task.port.one_step(seen), seen, scale)
+    looked: list[int] = []
+
+    def spread(row: int) -> dict[str, float]:
+        looked.append(row)
+        return dict.fromkeys(rounding.JUDGED, np.inf)
+
+    many = {what: np.full(rounding.MOST + 50, 1.0) for what in found}
+    beyond, explained = rounding._explained(many, TOLERANCE, spread)
+    assert (len(beyond), explained.sum()) == (rounding.MOST + 50, rounding.MOST)
+    assert looked == list(range(rounding.MOST))
