@@ -5,6 +5,7 @@ checkout, docs/parity.md from it. Interrupted, it goes on with what is missing.
 """
 
 import fnmatch
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -159,10 +160,11 @@ dimensions. [envs/parity](../envs/parity/__init__.py) explains why, and holds th
 
 Where a step or a run is beyond its tolerance, the page asks whether float32 could have done better.
 It could not, and rounding *explains* the error, if the original itself, in float64, parts by at
-least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit (mostly,
-two bodies then touch in this physics step or in the next); or if the port's step, repeated in
-float64, ends within {EXACT:g} of the original in qpos and qvel. Columns *beyond* show how many there
-are, and how many are explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
+least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit
+(mostly, two bodies then touch in this physics step or in the next); or if the port's step,
+repeated in float64, ends within {EXACT:g} of the original in qpos and qvel. Columns *beyond* show
+how many there are, and how many are explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps
+may need that.
 
 A task is *exact* if it passes
 
@@ -240,7 +242,9 @@ def _episodes(records: dict[str, Any]) -> str:
                 returns["controller"],
                 str(returns["steps"]),
                 *(
-                    "{:.4g} [{:.4g}, {:.4g}]".format(*returns[simulator])
+                    "{:.4g} [{:.4g}, {:.4g}]".format(
+                        *(math.nan if x is None else x for x in returns[simulator])
+                    )
                     for simulator in ("port", "original")
                 ),
             ]

@@ -162,7 +162,11 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
         return looked_into["explained"] == looked_into["beyond"] <= most
 
     allowed = tolerance(name)
-    ours, theirs = result["returns"]["port"], result["returns"]["original"]
+    # A return that is not finite is stored as null, and is equal to none.
+    ours, theirs = (
+        [np.nan if x is None else x for x in result["returns"][simulator]]
+        for simulator in ("port", "original")
+    )
     # The interval of returns that do not vary is narrower than their rounding.
     slack = TOLERANCE * max(1.0, abs(theirs[0]))
     return {

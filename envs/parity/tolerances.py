@@ -51,8 +51,8 @@ EXCEPTIONS: dict[str, Tolerance] = {
     ),
     "gym/Humanoid": Tolerance(
         one_step=0.01,
-        reason="the original's solver, PGS, does not exist in MJX. Newton solves the same problem to "
-        "its end; the forces on bodies that it shows differ most.",
+        reason="the original's solver, PGS, does not exist in MJX. Newton solves the same problem "
+        "to its end; the forces on bodies that it shows differ most.",
     ),
 }
 """Prefixes of the names of tasks that need more, each with its reason."""

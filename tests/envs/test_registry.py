@@ -7,6 +7,7 @@ import pytest
 
 import envs
 from envs.limits import backends
+from envs.registry import cannot
 
 
 def test_every_task_is_built_under_its_name() -> None:
@@ -28,6 +29,16 @@ def test_tasks_load_on_their_backends_alone(name: str) -> None:
         else:
             with pytest.raises(envs.UnsupportedModelError):
                 envs.make(name, impl=impl)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", cannot())
+def test_what_cannot_be_simulated_says_why(name: str) -> None:
+    assert name not in envs.tasks()
+    with pytest.raises(envs.UnsupportedModelError, match=cannot()[name]) as error:
+        envs.make(name)
+    assert name in str(error.value)
+    # Its original is there.
+    assert envs.make_real(name).model.nv > 0
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 from envs import tune
 from envs.limits import limits_of
 
+EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "solver"
+
 
 def test_the_smallest_that_passes_is_found() -> None:
     candidates = (1, 2, 4, 8, 16)
@@ -26,23 +28,47 @@ def test_the_smallest_that_passes_is_found() -> None:
         assert len(asked) <= 3
 
 
+def test_the_next_larger_is_the_margin() -> None:
+    assert tune.next_larger((1, 2, 4), 1) == 2
+    assert tune.next_larger((1, 2, 4), 2) == 4
+    # Then the model's own.
+    assert tune.next_larger((1, 2, 4), 4) is None
+    assert tune.next_larger((1, 2, 4), None) is None
+
+
 def test_the_command_leaves_its_evidence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tune, "_ITERATIONS", (1, 8))
-    monkeypatch.setattr(tune, "_LS_ITERATIONS", (12,))
-    argv = ["tune", "dmc/cartpole_balance", "--states", "20", "--out", str(tmp_path)]
+    monkeypatch.setattr(tune, "_ITERATIONS", (8, 10))
+    monkeypatch.setattr(tune, "_LS_ITERATIONS", (12, 16))
+    monkeypatch.setattr(tune, "_TURN_SECONDS", 0.01)
+    argv = ["tune", "dmc/point_mass_easy", "--states", "20", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", argv)
     tune.main()
-    evidence = json.loads((tmp_path / "dmc_cartpole_balance.json").read_text())
+    evidence = json.loads((tmp_path / "dmc_point_mass_easy.json").read_text())
     limits = evidence["limits"]
-    assert limits["iterations"] in (1, 8)
-    assert limits["ls_iterations"] == 12
+    assert evidence["smallest"] == {"iterations": 8, "ls_iterations": 12}
+    assert (limits["iterations"], limits["ls_iterations"]) == (10, 16)
     assert {(x["iterations"], x["ls_iterations"]) for x in evidence["tried"]} >= {(8, None)}
     for buffer in ("contacts", "constraints"):
         assert evidence["most_in_warp"][buffer] >= evidence["most_in_c"][buffer]
         assert limits[buffer] >= 1.5 * evidence["most_in_warp"][buffer]
-    assert f"iterations={limits['iterations']}, ls_iterations=12" in capsys.readouterr().out
+    rates = evidence["control_steps_per_second"]
+    assert min(rates["before"], rates["after"]) > 0
+    assert "iterations=10, ls_iterations=16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.json")), ids=lambda path: path.stem)
+def test_limits_are_those_of_the_evidence(path: Path) -> None:
+    evidence = json.loads(path.read_text())
+    limits = limits_of(evidence["task"])
+    for what in ("contacts", "constraints"):
+        assert limits[what] >= 1.5 * evidence["most_in_c"][what]  # type: ignore[literal-required]
+    # Where nothing was to be solved, nothing was shown.
+    if evidence["most_in_c"]["constraints"]:
+        assert limits["iterations"] >= evidence["limits"]["iterations"]
+        assert limits["ls_iterations"] >= evidence["limits"]["ls_iterations"]
+        assert evidence["smallest"]["iterations"] < limits["iterations"]
 
 
 def test_what_was_not_measured_is_left_open() -> None:
