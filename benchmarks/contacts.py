@@ -8,6 +8,7 @@ touched.
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,17 @@ def main() -> None:
     program, policy, epoch = load_policy(args.run, None)
     config = program.config
     mode = Mode.parse("one_step_sampled")  # it wanders more than what is deployed
-    with contacts.watching(envs.make_real(config.task.name).model, pairs) as watch:
-        returns, lengths = evaluate.real_rollout(program, mode, EPISODES, policy, seed=0)
+    model = envs.make_real(config.task.name).model
+    watches: list[contacts.Watch] = []
+    with contextlib.ExitStack() as stack:
+
+        def report(done: int, total: int) -> None:
+            # From the second step on: MuJoCo builds no model while it calls Python back.
+            if done == 1:
+                watches.append(stack.enter_context(contacts.watching(model, pairs)))
+
+        returns, lengths = evaluate.real_rollout(program, mode, EPISODES, policy, 0, report)
+    [watch] = watches
     env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
     record["rollouts"].append(
         {

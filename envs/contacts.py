@@ -88,7 +88,10 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(model: mujoco.MjModel, pairs: Pairs) -> Iterator[Watch]:
-    """Counts the contacts of `pairs` in all that C MuJoCo simulates inside, of this model."""
+    """Counts the contacts of `pairs` in all that C MuJoCo simulates inside, of this model.
+
+    Models cannot be built inside: MuJoCo's compiler fails while it has Python to call back.
+    """
     watch = Watch(model, pairs)
     previous = mujoco.get_mjcb_passive()
     # Passive forces are computed once an evaluation, after its contacts.

@@ -133,19 +133,19 @@ def exact_in_float64(
     model = copy.copy(physics.model)
     # Limits as generous as the originals': what lowered ones may cost is not rounding.
     model.opt.iterations, model.opt.ls_iterations = 100, 50
-    fields = ("qpos", "qvel", "act", "warmstart", "action")
+    carried = ("qpos", "qvel", "act", "qacc_warmstart")
+    fields = ("action", "qpos", "qvel", "act", "warmstart")
     # Only what this thread traces inside is in float64.
     with jax.enable_x64(True), corrected_colliders():
         mjx_model, template = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
 
-        def step(qpos: Any, qvel: Any, act: Any, warmstart: Any, action: Any) -> Any:
-            start = template.replace(
-                qpos=qpos, qvel=qvel, act=act, qacc_warmstart=warmstart, ctrl=action
-            )
-            data, _ = jax.lax.scan(
-                lambda data, _: (mjx.step(mjx_model, data), None), start, None, physics.substeps
-            )
-            return data.qpos, data.qvel
+        def step(ctrl: Any, *start: Any) -> Any:
+            def substep(state: Any, _: None) -> tuple[Any, None]:
+                data = template.replace(ctrl=ctrl, **dict(zip(carried, state, strict=True)))
+                data = mjx.step(mjx_model, data)
+                return tuple(getattr(data, name) for name in carried), None
+
+            return jax.lax.scan(substep, start, None, physics.substeps)[0][:2]
 
         step = jax.jit(step, compiler_options=COMPILER_OPTIONS)
         ends = [
