@@ -1,4 +1,4 @@
-"""Contacts of capsules as C MuJoCo makes them, for our simulations alone.
+"""Contacts of capsules and spheres as C MuJoCo makes them, for our simulations alone.
 
 With a plane: a contact's friction acts along two tangents. C MuJoCo takes the first from the
 capsule's axis, however steeply the capsule stands; MJX 3.17 takes a fixed axis once the capsule is
@@ -8,6 +8,10 @@ that such a leg feels other forces. docs/upstream/mjx-plane-capsule.md has the d
 With a capsule: MJX adds 1e-6 to the squared sine of the angle between the axes before it divides by
 it, so that the contact of capsules within some degrees of each other is turned, by 5e-4 rad in
 dm_control's finger. C MuJoCo and MJX-Warp do not.
+
+Spheres and capsules with cylinders and ellipsoids: MJX takes ten steps of gradient descent, which
+leave distances off by millimetres. Here the closest point is found exactly, as C MuJoCo does.
+docs/upstream/mjx-capsule-colliders.md is about both.
 """
 
 from __future__ import annotations

@@ -154,9 +154,11 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
     def within(part: str, limit: float | None, most: int) -> bool | None:
         if limit is None:
             return None
-        # An infinite error is stored as null.
+        # An infinite error is stored as null, and nothing explains it.
         worst = [result[part][what]["max"] for what in rounding.JUDGED]
-        if all(x is not None and x <= limit for x in worst):
+        if None in worst:
+            return False
+        if max(worst) <= limit:
             return True
         looked_into = result["rounding"][part]
         return looked_into["explained"] == looked_into["beyond"] <= most

@@ -17,9 +17,9 @@ there, the port's error was float32's.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -130,13 +130,12 @@ def exact_in_float64(
     if physics.impl == "warp" or not asked.any():
         return exact
     seen = seen.take(np.flatnonzero(asked))
-    model = copy.copy(physics.model)
-    # Limits as generous as the originals': what lowered ones may cost is not rounding.
-    model.opt.iterations, model.opt.ls_iterations = 100, 50
+    # With the port's own solver limits: what lowered ones may cost is not rounding.
+    model = physics.model
     carried = ("qpos", "qvel", "act", "qacc_warmstart")
     fields = ("action", "qpos", "qvel", "act", "warmstart")
     # Only what this thread traces inside is in float64.
-    with jax.enable_x64(True), corrected_colliders():
+    with _float64(), corrected_colliders():
         mjx_model, template = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
 
         def step(ctrl: Any, *start: Any) -> Any:
@@ -158,6 +157,18 @@ def exact_in_float64(
     ]
     exact[asked] = np.max([error.max(axis=1) for error in found], axis=0) <= EXACT
     return exact
+
+
+@contextlib.contextmanager
+def _float64() -> Iterator[None]:
+    """JAX's own small functions, such as `tril`, are traced once for both precisions, which MJX's
+    Runge-Kutta step does not survive. So nothing that was traced is kept, on either side."""
+    jax.clear_caches()
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        jax.clear_caches()
 
 
 def _explained(
