@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from mujoco import mjx
 from mujoco.mjx._src import collision_driver, collision_primitive, math
 
+_GEOM = mjx.GeomType
 # Sine of the angle to the normal below which float32 rounding decides where the axis points.
 UPRIGHT = 1e-6
 # Squared sine of the angle between two axes below which they are parallel in float32.
@@ -72,9 +73,6 @@ def plane_capsule(
     return distance, position, frame
 
 
-plane_capsule.ncon = 2  # type: ignore[attr-defined]
-
-
 def capsule_capsule(
     model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -103,9 +101,6 @@ def capsule_capsule(
     return jax.vmap(collide)(
         data.geom_xpos[geom], data.geom_xmat[geom][..., 2], model.geom_size[geom]
     )
-
-
-capsule_capsule.ncon = 1  # type: ignore[attr-defined]
 
 
 def _cylinder(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -148,9 +143,9 @@ def _round_against(surface: Surface) -> Any:
     the way out that C MuJoCo finds, too, as long as it is the shortest of a neighbourhood.
     """
 
-    def collide(pos: jax.Array, mat: jax.Array, size: jax.Array, kind: Any) -> Any:
-        center, axis = mat[1].T @ (pos[0] - pos[1]), mat[1].T @ mat[0, :, 2]
-        length = jnp.where(kind == mjx.GeomType.CAPSULE, size[0, 1], 0.0)
+    def closest_of(center: jax.Array, axis: jax.Array, size: jax.Array) -> jax.Array:
+        """Returns the closest point of a capsule's axis, in the frame of the body."""
+        length = size[0, 1]
 
         def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             low, high = ends
@@ -159,29 +154,33 @@ def _round_against(surface: Surface) -> Any:
             return jnp.where(falls, middle, low), jnp.where(falls, high, middle)
 
         low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (-length, length))
-        point = center + (low + high) / 2 * axis
+        return center + (low + high) / 2 * axis
+
+    def collide(pos: jax.Array, mat: jax.Array, size: jax.Array, has_axis: bool) -> Any:
+        point = mat[1].T @ (pos[0] - pos[1])
+        if has_axis:
+            point = closest_of(point, mat[1].T @ mat[0, :, 2], size)
         apart, normal = surface(point, size[1])
         distance = apart - size[0, 0]
         position = point - (apart - distance / 2) * normal
         return distance, mat[1] @ position + pos[1], math.make_frame(-(mat[1] @ normal))
 
     def collider(model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:
-        collide_all = jax.vmap(functools.partial(collide, kind=key.types[0]))
+        collide_all = jax.vmap(functools.partial(collide, has_axis=key.types[0] == _GEOM.CAPSULE))
         return collide_all(data.geom_xpos[geom], data.geom_xmat[geom], model.geom_size[geom])
 
-    collider.ncon = 1  # type: ignore[attr-defined]
     return collider
 
 
-_GEOM = mjx.GeomType
 _CORRECTED = {
-    (_GEOM.PLANE, _GEOM.CAPSULE): plane_capsule,
-    (_GEOM.CAPSULE, _GEOM.CAPSULE): capsule_capsule,
-    (_GEOM.SPHERE, _GEOM.ELLIPSOID): _round_against(_ellipsoid),
-    (_GEOM.SPHERE, _GEOM.CYLINDER): _round_against(_cylinder),
-    (_GEOM.CAPSULE, _GEOM.ELLIPSOID): _round_against(_ellipsoid),
-    (_GEOM.CAPSULE, _GEOM.CYLINDER): _round_against(_cylinder),
+    (_GEOM.PLANE, _GEOM.CAPSULE): (plane_capsule, 2),
+    (_GEOM.CAPSULE, _GEOM.CAPSULE): (capsule_capsule, 1),
+    (_GEOM.SPHERE, _GEOM.ELLIPSOID): (_round_against(_ellipsoid), 1),
+    (_GEOM.SPHERE, _GEOM.CYLINDER): (_round_against(_cylinder), 1),
+    (_GEOM.CAPSULE, _GEOM.ELLIPSOID): (_round_against(_ellipsoid), 1),
+    (_GEOM.CAPSULE, _GEOM.CYLINDER): (_round_against(_cylinder), 1),
 }
+"""Colliders by the types of their geoms, and how many contacts a pair has."""
 
 
 @contextlib.contextmanager
@@ -195,8 +194,8 @@ def corrected_colliders() -> Iterator[None]:
     table = collision_driver._COLLISION_FUNC
     with _lock:
         if _users == 0:
-            for pair, ours in _CORRECTED.items():
-                table[pair] = _ByContext(table[pair], ours)
+            for pair, (ours, contacts) in _CORRECTED.items():
+                table[pair] = _ByContext(table[pair], ours, contacts)
         _users += 1
     token = _corrected.set(True)
     try:
@@ -211,19 +210,16 @@ def corrected_colliders() -> Iterator[None]:
 
 
 class _ByContext:
-    """An entry of the driver's table."""
+    """An entry of the driver's table: MJX's own collider, or inside `corrected_colliders` ours."""
 
-    def __init__(self, original: Any, ours: Any) -> None:
-        self.original, self._ours = original, ours
-
-    @property
-    def _chosen(self) -> Any:
-        return self._ours if _corrected.get() else self.original
+    def __init__(self, original: Any, ours: Any, contacts: int) -> None:
+        self.original, self._ours, self._contacts = original, ours, contacts
 
     @property
     def ncon(self) -> int:
         """How many contacts a pair has."""
-        return self._chosen.ncon
+        return self._contacts if _corrected.get() else self.original.ncon
 
     def __call__(self, model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:
-        return self._chosen(model, data, key, geom)
+        chosen = self._ours if _corrected.get() else self.original
+        return chosen(model, data, key, geom)
