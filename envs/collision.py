@@ -5,9 +5,11 @@ capsule's axis, however steeply the capsule stands; MJX 3.17 takes a fixed axis 
 within 30 degrees of the plane's normal. Pyramidal friction depends on where the tangents point, so
 that such a leg feels other forces. docs/upstream/mjx-plane-capsule.md has the details.
 
-With a capsule: MJX adds 1e-6 to the squared sine of the angle between the axes before it divides by
-it, so that the contact of capsules within some degrees of each other is turned, by 5e-4 rad in
-dm_control's finger. C MuJoCo and MJX-Warp do not.
+With a capsule: MJX adds 1e-6 to the squared sine of the angle between two capsules before it
+divides by it, so that the contact of capsules within some degrees of each other is turned, by 5e-4
+rad in dm_control's finger. It adds as much to the squared length of a capsule, which turns contacts
+of spheres with short capsules, by 2e-3 rad in dm_control's manipulator. C MuJoCo and MJX-Warp do
+neither.
 
 Spheres and capsules with cylinders and ellipsoids: MJX takes ten steps of gradient descent, which
 leave distances off by millimetres. Here the closest point is found exactly, as C MuJoCo does.
@@ -33,9 +35,10 @@ _GEOM = mjx.GeomType
 UPRIGHT = 1e-6
 # Squared sine of the angle between two axes below which they are parallel in float32.
 _PARALLEL = 1e-12
-_TINY = 1e-12  # m^2, off a pole
-_ROOT_STEPS = 10  # of Newton's method
-_HALVINGS = 24  # of a capsule's length: to float32's resolution
+# Of a half-axis: a point on a plane of symmetry, where both sides are as near, is moved off it.
+OFF_PLANE = 1e-6
+ROOT_STEPS = 10  # of Newton's method
+HALVINGS = 24  # of a capsule's length: to float32's resolution
 
 # (point, size of the geom) -> (signed distance, outward normal), in the geom's frame.
 Surface = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -121,18 +124,21 @@ def _cylinder(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _ellipsoid(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the signed distance () of a point (3,) to an ellipsoid, and its gradient.
 
-    The closest point q solves p = q + l q / s^2: the root l of |s p / (s^2 + l)| = 1 beyond the
-    last pole. Newton's method finds it from the left, as the norm's square is convex there.
+    The closest point q solves p = q + l q / s^2: the largest root l of |s p / (s^2 + l)| = 1. One
+    over this norm is concave, and nearly straight, so that Newton's method finds its root from the
+    left in a few steps.
     """
-    square = jnp.square(size)
-    pull = jnp.square(size * point)
-    root = jnp.max(jnp.abs(size * point) - square) + _TINY
-    for _ in range(_ROOT_STEPS):
-        reach = square + root
-        value, slope = jnp.sum(pull / reach**2) - 1, -2 * jnp.sum(pull / reach**3)
-        root = root - jnp.where(slope < 0, value / slope, 0.0)
+    point = jnp.where(jnp.abs(point) < OFF_PLANE * size, OFF_PLANE * size, point)
+    # l is counted from the last pole, -s^2 of the smallest half-axis, whose sum is then exact.
+    smallest = jnp.min(size)
+    square, pull = (size - smallest) * (size + smallest), jnp.square(size * point)
+    root = jnp.max(jnp.abs(size * point) - square)
+    for _ in range(ROOT_STEPS):
+        share = pull / jnp.square(square + root)
+        value, slope = jnp.sum(share), -2 * jnp.sum(share / (square + root))
+        root = root + jnp.maximum(2 * value * (1 - jnp.sqrt(value)) / slope, 0.0)
     normal = math.normalize(point / (square + root))
-    return jnp.sum(normal * (point - square * point / (square + root))), normal
+    return (root - smallest**2) * jnp.sum(normal * point / (square + root)), normal
 
 
 def _round_against(surface: Surface) -> Any:
@@ -153,7 +159,7 @@ def _round_against(surface: Surface) -> Any:
             falls = axis @ surface(center + middle * axis, size[1])[1] < 0
             return jnp.where(falls, middle, low), jnp.where(falls, high, middle)
 
-        low, high = jax.lax.fori_loop(0, _HALVINGS, halve, (-length, length))
+        low, high = jax.lax.fori_loop(0, HALVINGS, halve, (-length, length))
         return center + (low + high) / 2 * axis
 
     def collide(pos: jax.Array, mat: jax.Array, size: jax.Array, has_axis: bool) -> Any:
@@ -174,6 +180,8 @@ def _round_against(surface: Surface) -> Any:
 
 _CORRECTED = {
     (_GEOM.PLANE, _GEOM.CAPSULE): (plane_capsule, 2),
+    # A sphere is a capsule without length.
+    (_GEOM.SPHERE, _GEOM.CAPSULE): (capsule_capsule, 1),
     (_GEOM.CAPSULE, _GEOM.CAPSULE): (capsule_capsule, 1),
     (_GEOM.SPHERE, _GEOM.ELLIPSOID): (_round_against(_ellipsoid), 1),
     (_GEOM.SPHERE, _GEOM.CYLINDER): (_round_against(_cylinder), 1),

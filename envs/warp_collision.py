@@ -1,31 +1,35 @@
-"""The corrections of `envs.collision` in MJX-Warp, which inherited MJX's collider.
+"""The corrections of `envs.collision` in MJX-Warp, and of colliders of its own.
+
+Planes and capsules: MJX-Warp inherited MJX's collider. Ellipsoids: see `envs.warp_ellipsoid`. Boxes
+with boxes: MJX-Warp looks for the contacts of any convex bodies, and finds others than C MuJoCo,
+although it has C MuJoCo's collider. docs/upstream/mjx-warp-ellipsoids.md is about these.
 
 Warp's colliders are compiled into a kernel that is looked up whenever a step is launched, not
-when it is traced. So it is the launch that must find another entry in the table of colliders.
+when it is traced. So it is the launch that must find other entries in the tables of colliders.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import warp as wp
 from mujoco import mjx
-from mujoco.mjx.third_party.mujoco_warp._src import collision_primitive
+from mujoco.mjx.third_party.mujoco_warp._src import collision_driver, collision_primitive
 from mujoco.mjx.third_party.mujoco_warp._src.collision_primitive_core import (
     mat23f,
     plane_capsule,
 )
-from mujoco.mjx.third_party.mujoco_warp._src.types import GeomType
+from mujoco.mjx.third_party.mujoco_warp._src.types import CollisionType, GeomType
 from mujoco.mjx.warp import ffi
 from mujoco.mjx.warp import forward as warp_forward
 
 from envs.collision import UPRIGHT
-
-_PAIR = (GeomType.PLANE, GeomType.CAPSULE)
+from envs.warp_ellipsoid import capsule_ellipsoid, ellipsoid_box, ellipsoid_ellipsoid
 
 
 @wp.func
@@ -60,38 +64,66 @@ def _with_globals(function: Callable[..., Any], **replaced: Any) -> Callable[...
     )
 
 
-def _collider() -> wp.Function:
-    """Returns the driver's entry around `_plane_capsule`: what it does with the 30 arguments of a
-    collider is MJX's own code."""
-    entry = _with_globals(
-        collision_primitive.plane_capsule_wrapper.func, plane_capsule=_plane_capsule
-    )
+def _entry(original: wp.Function, name: str, **replaced: wp.Function) -> wp.Function:
+    """Returns a driver's entry with another collider in it: what it does with the 30 arguments of
+    a collider is MJX's own code."""
+    entry = _with_globals(original.func, **replaced)
     # Warp files functions under module and name, and would take this for a new definition of
     # the original.
-    entry.__module__, entry.__qualname__ = __name__, "plane_capsule_entry"
+    entry.__module__, entry.__qualname__ = __name__, name
     return wp.func(entry)
 
 
-_entry = _collider()
+_round_ellipsoid = _entry(
+    collision_primitive.capsule_box_wrapper, "round_ellipsoid", capsule_box=capsule_ellipsoid
+)
+_ENTRIES = {
+    (GeomType.PLANE, GeomType.CAPSULE): _entry(
+        collision_primitive.plane_capsule_wrapper, "plane_capsule_", plane_capsule=_plane_capsule
+    ),
+    # A sphere is a capsule without length.
+    (GeomType.SPHERE, GeomType.ELLIPSOID): _round_ellipsoid,
+    (GeomType.CAPSULE, GeomType.ELLIPSOID): _round_ellipsoid,
+    (GeomType.ELLIPSOID, GeomType.ELLIPSOID): _entry(
+        collision_primitive.box_box_wrapper, "ellipsoid_ellipsoid_", box_box=ellipsoid_ellipsoid
+    ),
+    (GeomType.ELLIPSOID, GeomType.BOX): _entry(
+        collision_primitive.box_box_wrapper, "ellipsoid_box_", box_box=ellipsoid_box
+    ),
+    (GeomType.BOX, GeomType.BOX): collision_primitive.box_box_wrapper,
+}
+"""The driver's entries by the types of their geoms."""
+
+
+@contextlib.contextmanager
+def corrected_tables() -> Iterator[None]:
+    """MJX-Warp that launches inside uses the colliders above.
+
+    Launches are one at a time, so that nothing else of this process sees the exchange.
+    """
+    entries, kinds = collision_primitive._PRIMITIVE_COLLISIONS, collision_driver.MJ_COLLISION_TABLE
+    before = dict(entries), dict(kinds)
+    entries |= _ENTRIES
+    kinds |= dict.fromkeys(_ENTRIES, CollisionType.PRIMITIVE)
+    try:
+        yield
+    finally:
+        for table, original in zip((entries, kinds), before, strict=True):
+            table.clear()
+            table |= original
 
 
 def _corrected(
     implementation: Callable[..., Any], shim_name: str
 ) -> Callable[[mjx.Model, mjx.Data], mjx.Data]:
-    """Returns MJX's batched function around `implementation`, with `_entry` at every launch.
-
-    Warp runs one launch at a time, so that nothing else of this process sees the exchange.
-    """
+    """Returns MJX's batched function around `implementation`, with our colliders at every
+    launch."""
     shim = implementation.__globals__[shim_name]
 
     @functools.wraps(shim)
     def launch(*args: Any) -> None:
-        table = collision_primitive._PRIMITIVE_COLLISIONS
-        original, table[_PAIR] = table[_PAIR], _entry
-        try:
+        with corrected_tables():
             shim(*args)
-        finally:
-            table[_PAIR] = original
 
     evaluate = jax.custom_batching.custom_vmap(
         ffi.marshal_jax_warp_callable(_with_globals(implementation, **{shim_name: launch}))

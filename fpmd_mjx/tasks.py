@@ -20,9 +20,10 @@ from envs.limits import backends
 from envs.parity.compare import QUANTITIES
 from envs.parity.controllers import BALANCED
 from envs.parity.port import Port
-from envs.parity.rounding import EXACT, FACTOR, ULPS
+from envs.parity.rounding import EXACT, EXACT_RUN, FACTOR, ULPS
 from envs.parity.tolerances import (
     CONTACT_POOR,
+    CONVERGED,
     EXCEPTIONS,
     MOST_EXPLAINED,
     RESET_LEVEL,
@@ -162,9 +163,9 @@ Where a step or a run is beyond its tolerance, the page asks whether float32 cou
 It could not, and rounding *explains* the error, if the original itself, in float64, parts by at
 least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit
 (mostly, two bodies then touch in this physics step or in the next); or if the port's step,
-repeated in float64, ends within {EXACT:g} of the original in qpos and qvel. Columns *beyond* show
-how many there are, and how many are explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps
-may need that.
+repeated in float64, ends within {EXACT:g} of the original in qpos and qvel; or if a run in float64
+stays within {EXACT_RUN:g} of it. Columns *beyond* show how many there are, and how many are
+explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
 
 A task is *exact* if it passes
 
@@ -188,6 +189,15 @@ have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {_list(BALAN
             f"{prefix} is held to {exception.one_step:g} after one step"
             + (f" and {exception.open_loop:g} over 50" if exception.open_loop else "")
             + f": {exception.reason}"
+        )
+    own = {name: found["released"] for name, found in records.items() if found.get("released")}
+    if own:
+        text.append(
+            f"{_list(CONVERGED)}: the original's collisions are converged here (`ccd_tolerance` of "
+            "1e-12). As released it differs from that, beyond the tolerance, in "
+            + ", ".join(f"{x['beyond']:,} steps of `{name}`" for name, x in own.items())
+            + f", by up to {max(x['max'] for x in own.values()):.2g}: its directions of contacts "
+            "with ellipsoids are right to 1e-2 rad."
         )
     if missing:
         text.append(f"Not measured yet: {_list(missing)}.")

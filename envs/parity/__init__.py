@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.base import Env
 from envs.parity import rounding
 from envs.parity.compare import (
     Runs,
@@ -41,10 +42,16 @@ from envs.parity.compare import (
     scales,
 )
 from envs.parity.controllers import policies
-from envs.parity.on_c import on_c
-from envs.parity.original import record
+from envs.parity.on_c import converge, on_c
+from envs.parity.original import Steps, record
 from envs.parity.port import BATCH, Port
-from envs.parity.tolerances import MOST_EXPLAINED, RESET_LEVEL, TOLERANCE, tolerance
+from envs.parity.tolerances import (
+    CONVERGED,
+    MOST_EXPLAINED,
+    RESET_LEVEL,
+    TOLERANCE,
+    tolerance,
+)
 from envs.real import RealEnv
 from envs.registry import has_original, tasks
 
@@ -94,12 +101,17 @@ def measure(
             open_loop: the same over 50 steps, {"max", "median"} of the runs.
             rounding: of the steps, and of the runs of tasks that are held to these: how many are
                 beyond the tolerance, and how many of them rounding explains.
+            released: of an original with converged collisions, {"beyond", "max"}: of how many
+                steps the one as released is beyond the tolerance, and its largest error.
             flags: episodes, how many terminated, steps that end in one simulator only.
             resets, returns: see `compare_resets` and `compare_returns`.
             seconds: what all of it took.
     """
     begin = time.monotonic()
     env, played = port.env, policies(port.env)
+    converged = env.spec.name.startswith(CONVERGED)
+    if converged:
+        converge(real.model)
     noise = played.pop("uniform")
     seen = record(
         env, real, [x for other in played.values() for x in (noise, other)], episodes, seed=0
@@ -108,7 +120,7 @@ def measure(
     stepped = port.one_step(sampled)
     runs = Runs.of(seen)
     once, alone = errors(stepped, sampled, scale), open_loop(port, runs, scale)
-    twins, allowed = Port.of(on_c(env)), tolerance(env.spec.name)
+    twins, allowed = Port.of(on_c(env, converged=converged)), tolerance(env.spec.name)
     explained = {"one_step": rounding.one_step(twins, sampled, once, scale, allowed.one_step)}
     if allowed.open_loop is not None:
         explained["open_loop"] = rounding.open_loop(twins, runs, alone, scale, allowed.open_loop)
@@ -125,6 +137,7 @@ def measure(
             what: {"max": float(x.max()), "median": float(np.median(x))}
             for what, x in alone.items()
         },
+        "released": _beyond_itself(env, sampled, scale) if converged else None,
         "rounding": {
             part: {"beyond": beyond, "explained": by_rounding}
             for part, (beyond, by_rounding) in explained.items()
@@ -141,6 +154,12 @@ def measure(
         },
         "seconds": round(time.monotonic() - begin, 1),
     }
+
+
+def _beyond_itself(env: Env, seen: Steps, scale: dict[str, np.ndarray]) -> dict[str, Any]:
+    found = errors(Port.of(on_c(env)).one_step(seen), seen, scale)
+    error = np.max([found[what] for what in rounding.JUDGED], axis=0)
+    return {"beyond": int((error > TOLERANCE).sum()), "max": float(error.max())}
 
 
 def measured() -> dict[str, dict[str, Any]]:

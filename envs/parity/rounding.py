@@ -12,14 +12,14 @@ with the start that they are compared with.
 What the twins do not explain may still be lost within the step, where a force is a stiffness times
 a small difference of large accelerations. So MJX repeats such steps in float64 too, and if it then
 ends within `EXACT` of where the original does in qpos and qvel, and the task on C MuJoCo is right
-there, the port's error was float32's.
+there, the port's error was float32's. So does it with runs of many steps, within `EXACT_RUN`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -44,8 +44,11 @@ FACTOR = 2.0
 MOST = 100
 """Steps of a task that are looked into; more that are beyond its tolerance are not explained."""
 JUDGED = ("obs", "reward")
-EXACT = 1e-6
-"""Relative error of qpos and qvel after a step in float64, which would be 1e-3 with a fault."""
+EXACT = 1e-5
+"""Relative error of qpos and qvel after a step in float64: what the tolerances of the solvers leave
+open. A fault would be as large as the error that is to be explained, 1e-3."""
+EXACT_RUN = 1e-4
+"""The same at any time in a run of many steps, in which it adds up."""
 
 
 def one_step(
@@ -80,9 +83,11 @@ def one_step(
     rest = np.flatnonzero(~explained)[:MOST]
     if len(rest):
         rows = seen.take(beyond[rest])
-        on_c = errors(twins.one_step(rows), rows, scale)
-        right = np.max([on_c[what] for what in JUDGED], axis=0) <= limit
-        explained[rest] = right & exact_in_float64(twins.env.physics, rows, right, scale)
+        right = _right(twins, rows, scale, limit)
+        always = np.ones((1, len(rows)), bool)
+        explained[rest] = right & exact_in_float64(
+            twins.env.physics, [rows], always, right, scale, EXACT
+        )
     return len(beyond), int(explained.sum())
 
 
@@ -111,29 +116,44 @@ def open_loop(
         return _largest(apart)
 
     beyond, explained = _explained(found, limit, spread)
+    rest = beyond[~explained]
+    if len(rest):
+        # From the original's states the task on C MuJoCo must be right in every step.
+        right = np.ones(len(rest), bool)
+        for column, under_way in zip(runs.columns, runs.under_way, strict=True):
+            right &= _right(twins, column.take(rest), scale, limit) | ~under_way[rest]
+        columns = [column.take(rest) for column in runs.columns]
+        explained[~explained] = exact_in_float64(
+            twins.env.physics, columns, runs.under_way[:, rest], right, scale, EXACT_RUN
+        )
     return len(beyond), int(explained.sum())
 
 
 def exact_in_float64(
-    physics: Physics, seen: Steps, asked: np.ndarray, scale: dict[str, np.ndarray]
+    physics: Physics,
+    columns: Sequence[Steps],
+    under_way: np.ndarray,
+    asked: np.ndarray,
+    scale: dict[str, np.ndarray],
+    limit: float,
 ) -> np.ndarray:
-    """Returns whether MJX in float64 ends each step where the original does, (n,) bool.
+    """Returns whether MJX in float64 goes where the original does, (n,) bool.
 
     Args:
         physics: the port's, whose actions are its model's controls; with others no step is exact,
             nor with impl=warp, which has no float64.
-        seen: the steps, (n, ...).
-        asked: (n,) bool, of which steps; False is returned of others.
+        columns: the first steps of n runs, their second steps, and so on; (n, ...) each.
+        under_way: (steps, n) bool, False after the original's episode has ended.
+        asked: (n,) bool, of which runs; False is returned of others.
         scale: the units of relative errors.
+        limit: the largest of qpos and qvel, at any time.
     """
-    exact = np.zeros(len(seen), bool)
-    if physics.impl == "warp" or not asked.any():
+    exact = asked & (physics.impl == "jax")
+    if not exact.any():
         return exact
-    seen = seen.take(np.flatnonzero(asked))
     # With the port's own solver limits: what lowered ones may cost is not rounding.
     model = physics.model
     carried = ("qpos", "qvel", "act", "qacc_warmstart")
-    fields = ("action", "qpos", "qvel", "act", "warmstart")
     # Only what this thread traces inside is in float64.
     with _float64(), corrected_colliders():
         mjx_model, template = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
@@ -144,18 +164,20 @@ def exact_in_float64(
                 data = mjx.step(mjx_model, data)
                 return tuple(getattr(data, name) for name in carried), None
 
-            return jax.lax.scan(substep, start, None, physics.substeps)[0][:2]
+            return jax.lax.scan(substep, start, None, physics.substeps)[0]
 
         step = jax.jit(step, compiler_options=COMPILER_OPTIONS)
-        ends = [
-            step(*(jnp.asarray(getattr(seen, name)[row], jnp.float64) for name in fields))
-            for row in range(len(seen))
-        ]
-    found = [
-        np.abs(np.stack([end[i] for end in ends]) - wanted) / scale[what]
-        for i, (what, wanted) in enumerate((("qpos", seen.next_qpos), ("qvel", seen.next_qvel)))
-    ]
-    exact[asked] = np.max([error.max(axis=1) for error in found], axis=0) <= EXACT
+        for run in np.flatnonzero(exact):
+            first = columns[0]
+            state = tuple(
+                jnp.asarray(getattr(first, name)[run], jnp.float64)
+                for name in ("qpos", "qvel", "act", "warmstart")
+            )
+            for column, counts in zip(columns, under_way[:, run], strict=True):
+                state = step(jnp.asarray(column.action[run], jnp.float64), *state)
+                for i, what in enumerate(("qpos", "qvel")):
+                    error = np.abs(state[i] - getattr(column, f"next_{what}")[run]) / scale[what]
+                    exact[run] &= not counts or bool(error.max() <= limit)
     return exact
 
 
@@ -169,6 +191,12 @@ def _float64() -> Iterator[None]:
             yield
     finally:
         jax.clear_caches()
+
+
+def _right(twins: Port, seen: Steps, scale: dict[str, np.ndarray], limit: float) -> np.ndarray:
+    """Returns of which steps the task on C MuJoCo is right, (n,) bool."""
+    found = errors(twins.one_step(seen), seen, scale)
+    return np.max([found[what] for what in JUDGED], axis=0) <= limit
 
 
 def _explained(

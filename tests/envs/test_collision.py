@@ -193,11 +193,16 @@ def pair(first: str, second: str) -> mujoco.MjModel:
 
 
 def touching_poses(
-    model: mujoco.MjModel, count: int, turn: float = np.inf, deepest: float = 0.015
+    model: mujoco.MjModel,
+    count: int,
+    turn: float = np.inf,
+    deepest: float = 0.015,
+    most: int = 1,
 ) -> tuple[np.ndarray, Contacts]:
-    """Returns random poses, (count, nq), that touch, and C MuJoCo's contacts in them.
+    """Returns random poses, (count, nq), that touch, and C MuJoCo's first contacts in them.
 
     turn: of the second body's axis against the first one's, rad at most.
+    most: contacts that a pose may have.
     """
     data, rng, rows, found = mujoco.MjData(model), np.random.default_rng(0), [], []
     while len(rows) < count:
@@ -214,7 +219,7 @@ def touching_poses(
             qpos[start : start + 4] /= np.linalg.norm(qpos[start : start + 4])
         data.qpos[:] = qpos
         mujoco.mj_fwdPosition(model, data)
-        if data.ncon == 1 and -deepest < data.contact.dist[0] < 0:
+        if 1 <= data.ncon <= most and -deepest < data.contact.dist.min() < 0:
             rows.append(qpos)
             contact = data.contact[0]
             found.append((contact.dist, contact.pos.copy(), contact.frame[:3].copy()))
@@ -237,6 +242,7 @@ def contacts_of_mjx(model: mujoco.MjModel, qpos: np.ndarray) -> Contacts:
 
 
 CAPSULE_GEOM, SPHERE = 'type="capsule" size="0.02 0.1"', 'type="sphere" size="0.08"'
+SHORT = 'type="capsule" size="0.01 0.01"'
 CYLINDER, ELLIPSOID = 'type="cylinder" size="0.05 0.1"', 'type="ellipsoid" size="0.1 0.08 0.05"'
 
 
@@ -249,6 +255,7 @@ CYLINDER, ELLIPSOID = 'type="cylinder" size="0.05 0.1"', 'type="ellipsoid" size=
         (SPHERE, CYLINDER, 1e-4),
         (SPHERE, ELLIPSOID, 1e-4),
         (CAPSULE_GEOM, 'type="capsule" size="0.04 0.09"', 1e-5),
+        ('type="sphere" size="0.02"', SHORT, 1e-5),
     ],
 )
 def test_contacts_are_the_originals(first: str, second: str, exact: float) -> None:
@@ -268,6 +275,8 @@ def test_contacts_are_the_originals(first: str, second: str, exact: float) -> No
         (SPHERE, ELLIPSOID, np.inf, 0.015, 0.01),
         # It adds 1e-6 to the squared sine of the angle between the axes.
         (CAPSULE_GEOM, 'type="capsule" size="0.04 0.09"', 0.02, 0.055, 5e-4),
+        # And to the squared length of a capsule.
+        ('type="sphere" size="0.02"', SHORT, np.inf, 0.015, 1e-3),
     ],
 )
 def test_contacts_of_mjx_alone_are_not(

@@ -56,10 +56,26 @@ def test_a_wrong_force_is_not_explained() -> None:
     assert beyond > len(seen) // 2
     assert explained == 0
     # Not even by its own physics in float64, where the original's own are exact.
-    some = np.arange(len(seen)) < 3
+    some, always = np.arange(len(seen)) < 3, np.ones((1, len(seen)), bool)
     right, heavy = (port.env.physics for port in (task.port, wrong))
-    assert rounding.exact_in_float64(right, seen, some, scale).tolist() == some.tolist()
-    assert not rounding.exact_in_float64(heavy, seen, some, scale).any()
+    once = rounding.exact_in_float64(right, [seen], always, some, scale, rounding.EXACT)
+    assert once.tolist() == some.tolist()
+    assert not rounding.exact_in_float64(heavy, [seen], always, some, scale, rounding.EXACT).any()
+
+
+def test_a_run_is_exact_in_float64_to_its_end() -> None:
+    task = on_c(BALANCING)
+    seen, scale = recorded(task, "uniform", longest=BATCH)
+    columns = [seen.take(np.array([t, 3 + t])) for t in range(3)]
+    # The second run is another's from its second step on, which counts while it is under way.
+    columns[1:] = [column.take(np.array([0, 0])) for column in columns[1:]]
+    asked = np.ones(2, bool)
+    for counts, exact in ((True, [True, False]), (False, [True, True])):
+        under_way = np.array([[True, True], [True, counts], [True, counts]])
+        found = rounding.exact_in_float64(
+            task.env.physics, columns, under_way, asked, scale, rounding.EXACT_RUN
+        )
+        assert found.tolist() == exact
 
 
 def test_a_fault_of_the_task_is_not_explained() -> None:
