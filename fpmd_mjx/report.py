@@ -61,9 +61,9 @@ def _rendered(path: Path) -> str | None:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    if isinstance(content, dict) and "cells" in content:
+    if isinstance(content, dict) and {"cells", "rounds"} <= content.keys():
         return bench_table(content)
-    if isinstance(content, list) and all("env_steps_per_second" in each for each in content):
+    if isinstance(content, list) and all(isinstance(x, dict) and "eval" in x for x in content):
         return table(content)
     return None
 
@@ -83,7 +83,11 @@ def bench_table(results: dict[str, Any]) -> str:
     for name in names:
         values = [_measured(name, cell["metrics"].get(name)) for cell in cells]
         lines.append(f"| {name} | " + " | ".join(values) + " |")
-    lines += ["", f"Medians of {results['rounds']} turns, with the quartiles."]
+    lines += [
+        "",
+        f"Medians of {results['rounds']} turns (with the quartiles); what has none was measured "
+        "once.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -154,14 +154,15 @@ def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
 
 
 def results(chunks: list[Latency], seconds: list[list[float]]) -> dict[str, Quartiles]:
-    """Milliseconds of each, and their ratio to one_step at the same batch size in the same round;
-    seconds: [chunk][round]."""
+    """Milliseconds of each, and the ratio of the others to one_step at the same batch size in the
+    same round; seconds: [chunk][round]."""
     ms = {
         chunk.name: chunk.milliseconds(times) for chunk, times in zip(chunks, seconds, strict=True)
     }
     found: dict[str, Quartiles] = {}
     for name, times in ms.items():
-        batch = name.rpartition(".")[2]
+        one_step = f"latency.one_step.{name.rpartition('.')[2]}"
         found[f"{name}_ms"] = Quartiles.of(times)
-        found[f"{name}_to_one_step"] = ratio(times, ms[f"latency.one_step.{batch}"])
+        if name != one_step:
+            found[f"{name}_to_one_step"] = ratio(times, ms[one_step])
     return found

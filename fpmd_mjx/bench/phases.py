@@ -85,10 +85,11 @@ class Workload:
             start = jax.jit(self._physics_init)
             lowered["physics_init"] = start.lower(seeds)
             lowered["physics"] = _donating(physics, program).lower(start.eval_shape(seeds))
-        parts = {"collect": collect, "learn": learn, "program": Program.train_epoch}
-        trains = [name for name in parts if name in names]
-        # collect is also what fills the replay.
-        for name in {*trains, "collect"} if trains else ():
+        parts = {"learn": learn, "program": Program.train_epoch}
+        trains = names != ("physics",)
+        if trains:  # what fills the replay, too
+            lowered["collect"] = _donating(collect, program).lower(state)
+        for name in parts.keys() & set(names):
             lowered[name] = _donating(parts[name], program).lower(state)
         with ThreadPoolExecutor() as pool:
             compiled = pool.map(lambda part: part.compile(dict(COMPILER_OPTIONS)), lowered.values())
