@@ -21,8 +21,6 @@ from fpmd_mjx.learn import Metrics
 from fpmd_mjx.program import Program, TrainState
 from fpmd_mjx.train import seed_array
 
-PHASES = ("physics", "collect", "learn", "program")
-
 
 def physics(
     program: Program, state: tuple[VectorState, jax.Array]
@@ -57,6 +55,21 @@ def _iterate(program: Program, part: Callable[[TrainState], Any], state: TrainSt
     )
 
 
+PARTS: dict[str, Callable[..., Any]] = {
+    "collect": collect,
+    "learn": learn,
+    "program": Program.train_epoch,
+}
+"""(program, state) -> state, metrics."""
+
+PHASES = ("physics", *PARTS)
+
+
+def trains(names: tuple[str, ...]) -> bool:
+    """Whether any of `names`, of `PHASES`, needs the state of a training run."""
+    return any(name in PARTS for name in names)
+
+
 @dataclass(frozen=True)
 class Phase:
     """One chunk of a `Workload`; see `Measured`."""
@@ -78,25 +91,24 @@ class Workload:
     def __init__(self, program: Program, names: tuple[str, ...]) -> None:
         """Compiles what `names`, of `PHASES`, need, and collects until learning can begin."""
         self.program = program
-        state = program.traced_init.out_info
-        seeds = jax.ShapeDtypeStruct((program.config.seeds,), jnp.uint32)
-        lowered = {"init": program.traced_init.lower()}
+        lowered: dict[str, jax.stages.Lowered] = {}
         if "physics" in names:
+            seeds = jax.ShapeDtypeStruct((program.config.seeds,), jnp.uint32)
             start = jax.jit(self._physics_init)
             lowered["physics_init"] = start.lower(seeds)
             lowered["physics"] = _donating(physics, program).lower(start.eval_shape(seeds))
-        parts = {"learn": learn, "program": Program.train_epoch}
-        trains = names != ("physics",)
-        if trains:  # what fills the replay, too
-            lowered["collect"] = _donating(collect, program).lower(state)
-        for name in parts.keys() & set(names):
-            lowered[name] = _donating(parts[name], program).lower(state)
+        if trains(names):
+            state = program.traced_init.out_info
+            lowered["init"] = program.traced_init.lower()
+            for name in PARTS:
+                if name in names or name == "collect":  # which fills the replay, too
+                    lowered[name] = _donating(PARTS[name], program).lower(state)
         with ThreadPoolExecutor() as pool:
             compiled = pool.map(lambda part: part.compile(dict(COMPILER_OPTIONS)), lowered.values())
             self.compiled = dict(zip(lowered, compiled, strict=True))
         if "physics" in names:
             self._physics = self.compiled["physics_init"](seed_array(program.config))
-        if trains:
+        if trains(names):
             self._state: TrainState = self.compiled["init"](seed_array(program.config))
             while not (program.ready(self._state) and program.warm(self._state)):
                 self._state, _ = self.compiled["collect"](self._state)

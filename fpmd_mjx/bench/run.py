@@ -93,7 +93,7 @@ class Results:
 def _phases(plan: Plan, names: tuple[str, ...], results: Results) -> None:
     programs = [make_program(cell.config) for cell in plan.cells]
     left = memory.limit()
-    for program in programs:
+    for program in programs if phases.trains(names) else ():
         planned = memory.plan(program)
         memory.check(program.config, planned, left)
         left -= sum(planned.values())
