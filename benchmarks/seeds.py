@@ -47,12 +47,8 @@ def main(overrides: list[str]) -> None:
     }
     for name, value in result.items():
         print(f"{name} {value:.3f}")
-    provenance = {
-        "command": f"python benchmarks/seeds.py {' '.join(overrides)}".strip(),
-        "device": logs.device(),
-        "versions": logs.versions(),
-        "commit": logs.commit(),
-    }
+    command = f"python benchmarks/seeds.py {' '.join(overrides)}".strip()
+    provenance = {"command": command, **logs.provenance()}
     path = Path(__file__).parent / "seeds.json"
     logs.write_json(path, {**provenance, "results": result})
     print(json.dumps(provenance))

@@ -1,4 +1,4 @@
-"""`fpmd train|eval|suite|tasks`: arguments in, one call out, no logic.
+"""`fpmd train|eval|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
 Exit codes: 0 done, 1 a task that was measured is not its original, 2 a user's mistake (one sentence
 says what to change), 128 + n stopped by signal n with everything saved.
@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
 from fpmd_mjx.config import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
+    args = _arguments(argv)
     # Nothing is compiled and nothing heavy is imported before the configuration is valid.
     try:
         return args.run(args)
@@ -27,6 +28,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fpmd: interrupted; the same command goes on from what is saved", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes the words of a command in one piece, and leaves over those after an option.
+    words = getattr(args, "words", None)
+    if rest and (words is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if words is not None:
+        words += rest
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +79,28 @@ def _parser() -> argparse.ArgumentParser:
         help="compare these with the original simulators, such as 'dmc/*'; none: those missing",
     )
     tasks.set_defaults(run=_tasks)
+
+    listed = "\n".join(f"  {name:9} {what}" for name, what in BENCHMARKS.items())
+    bench = commands.add_parser(
+        "bench",
+        help="measure speed, start-up, memory and latency",
+        description=f"Prints `name.metric value`. Benchmarks, all by default:\n{listed}",
+        epilog="A key may have several values, key=a,b: each combination is measured, in turns.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument(
+        "words",
+        nargs="*",
+        metavar="NAME | key=value[,value]",
+        help="program task=dmc/cheetah_run,gym/Ant-v5 num_envs=64,256 task.impl=jax,warp",
+    )
+    bench.add_argument("--out", type=Path, metavar="FILE", help="JSON, with quartiles")
+    bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns")
+    bench.set_defaults(run=_bench)
+
+    report = commands.add_parser("report", help="show results as a Markdown table")
+    report.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="JSON, or a folder")
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -108,6 +143,21 @@ def _tasks(args: argparse.Namespace) -> int:
         tasks.show()
         return 0
     return 1 if tasks.sweep(args.parity) else 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    plan = make_plan(args.words, args.rounds)
+    _quiet()
+    from fpmd_mjx.bench.run import run
+
+    return _finish(lambda: run(plan, args.out))
+
+
+def _report(args: argparse.Namespace) -> int:
+    from fpmd_mjx.report import render
+
+    print(render(args.paths))
+    return 0
 
 
 def _finish(call: Callable[[], Any]) -> int:

@@ -30,13 +30,9 @@ def vector_step(program: "Program", state: "TrainState") -> tuple["TrainState", 
             )[0]
         )(state.learner, state.normalizer, obs, act_keys)
 
-    def random() -> jax.Array:
-        shape = (obs.shape[1], program.vector.env.spec.action_size)
-        return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0))(
-            random_keys
-        )
-
-    action = jax.lax.cond(program.warm(state), explore, random)
+    action = jax.lax.cond(
+        program.warm(state), explore, lambda: random_actions(program, random_keys)
+    )
     env, outcome = program.vector.step(state.env, action)
     row = Rows(
         obs=obs,
@@ -55,6 +51,12 @@ def vector_step(program: "Program", state: "TrainState") -> tuple["TrainState", 
         ),
         vector_steps=state.vector_steps.add(1),
     ), outcome
+
+
+def random_actions(program: "Program", keys: jax.Array) -> jax.Array:
+    """Uniform in [-1, 1]: keys (seeds,) -> (seeds, num_envs, action_size)."""
+    shape = (program.vector.num_envs, program.vector.env.spec.action_size)
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0))(keys)
 
 
 def statistics(outcome: Outcome) -> dict[str, jax.Array]:

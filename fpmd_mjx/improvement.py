@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fpmd_mjx.actors import Actor, Params, Values
+from fpmd_mjx.actors import Params, Sampler, Values
 
 
 def best_of_n(
-    actor: Actor,
+    actor: Sampler,
     params: Params,
     critic: Values,
     obs: jax.Array,

@@ -79,6 +79,11 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(part, path)
 
 
+def provenance() -> dict[str, Any]:
+    """What a result was measured with: device, versions and commit."""
+    return {"device": device(), "versions": versions(), "commit": commit()}
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     names = [
@@ -91,6 +96,7 @@ def versions() -> dict[str, str]:
         "mujoco-mjx",
         "dm-control",
         "gymnasium",
+        "warp-lang",
     ]
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in names:

@@ -43,9 +43,30 @@ def plan(program: Program) -> dict[str, int]:
     }
 
 
+def measured(compiled: jax.stages.Compiled) -> dict[str, int | None]:
+    """Bytes of an executable, and of this process.
+
+    program: its arguments, temporaries, and what it returns beside donated arguments; temporary:
+    its temporaries alone. peak: the most that this process has held on the device so far, None
+    where the device does not tell, such as a CPU.
+    """
+    found: Any = compiled.memory_analysis()
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return {
+        "program": held + found.temp_size_in_bytes,
+        "temporary": found.temp_size_in_bytes,
+        "peak": _device_stats().get("peak_bytes_in_use"),
+    }
+
+
+def _device_stats() -> dict[str, int]:
+    """What the device's allocator tells, nothing on CPUs."""
+    return jax.local_devices()[0].memory_stats() or {}
+
+
 def limit() -> int:
     """Bytes of the device that JAX computes on, or of the machine that it shares memory with."""
-    reported = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    reported = _device_stats().get("bytes_limit")
     return int(reported or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

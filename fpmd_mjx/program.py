@@ -124,11 +124,23 @@ class Program:
         return state, metrics
 
     def _iteration(self, state: TrainState) -> tuple[TrainState, tuple[Metrics, Metrics]]:
+        state, episodes = self.collect(state)
+        state, learning = self.learn(state)
+        return state, (episodes, learning)
+
+    def collect(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """`learn.collect_steps` vector steps, inserted; sums over their episodes: (seeds,)."""
+
         def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             state, outcome = collect.vector_step(self, state)
             return state, collect.statistics(outcome)
 
         state, episodes = jax.lax.scan(step, state, None, self.config.learn.collect_steps)
+        return state, jax.tree.map(lambda x: jnp.sum(x, 0), episodes)
+
+    def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One learn call, once the replay is ready: `learn.updates` updates; their mean metrics,
+        (seeds,), nan before."""
         keys, sample_keys, learn_keys = split(state.key, 3)
 
         def learns() -> tuple[Learner, Metrics]:
@@ -149,8 +161,7 @@ class Program:
         ready = self.ready(state)
         learner, metrics = jax.lax.cond(ready, learns, waits)
         updates = state.updates.add(jnp.where(ready, jnp.uint32(self.config.learn.updates), 0))
-        state = state.replace(key=keys, learner=learner, updates=updates)
-        return state, (jax.tree.map(lambda x: jnp.sum(x, 0), episodes), metrics)
+        return state.replace(key=keys, learner=learner, updates=updates), metrics
 
     def _batches(self, ring: Replay, stats: Normalizer, key: jax.Array) -> Batch:
         """The batches of one learn call, as the networks see them: (updates, batch, ...)."""

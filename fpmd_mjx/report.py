@@ -1,4 +1,5 @@
-"""Tables and curves from run folders: what they show is read from summary.json and metrics.csv."""
+"""Tables and curves of run folders, read from their summary.json and metrics.csv, and tables of
+benchmarks."""
 
 import json
 import math
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fpmd_mjx.config import ConfigError
 from fpmd_mjx.display import clock
 from fpmd_mjx.logs import read_metrics, write_json
+from fpmd_mjx.memory import human
 
 LABELS = {"fpmd_m": "FPMD-M", "fpmd_r": "FPMD-R"}
 COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
@@ -25,6 +28,82 @@ def write(folder: Path, title: str, runs: list[Path]) -> None:
     write_json(folder / "results.json", summaries)
     (folder / "table.md").write_text(table(summaries))
     curves(title, done, summaries, folder / "curves.png")
+
+
+def render(paths: list[Path]) -> str:
+    """Markdown of what `fpmd bench --out` and suites (results.json) wrote: a section a file.
+
+    paths: files, or folders, of whose files those with results are shown. Raises ConfigError if
+    there is nothing to show.
+    """
+    sections = []
+    for path in paths:
+        found = [(file, _rendered(file)) for file in _files(path)]
+        if not path.is_dir() and found[0][1] is None:
+            raise ConfigError(f"{path} has no results: give what bench --out or a suite wrote.")
+        sections += [f"## {file.stem}\n\n{text}" for file, text in found if text is not None]
+    if not sections:
+        raise ConfigError(f"no JSON with results in {', '.join(map(str, paths))}: run fpmd bench.")
+    return "\n".join(sections)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("*.json"))
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: give a JSON file of results, or a folder.")
+    return [path]
+
+
+def _rendered(path: Path) -> str | None:
+    """None if the file holds no results."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}.") from error
+    if isinstance(content, dict) and {"cells", "rounds"} <= content.keys():
+        return bench_table(content)
+    if isinstance(content, list) and all(isinstance(x, dict) and "eval" in x for x in content):
+        return table(content)
+    return None
+
+
+def bench_table(results: dict[str, Any]) -> str:
+    """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid."""
+    cells = results["cells"]
+    names = list(dict.fromkeys(name for cell in cells for name in cell["metrics"]))
+    header = [cell["label"].replace(",", ", ") or cell["config"]["task"]["name"] for cell in cells]
+    lines = [
+        f"`{results['command']}` on {results['device']}, commit {results['commit']}, jax "
+        f"{results['versions']['jax']}, mujoco-mjx {results['versions']['mujoco-mjx']}.",
+        "",
+        "| metric | " + " | ".join(header) + " |",
+        "|---|" + "---:|" * len(cells),
+    ]
+    for name in names:
+        values = [_measured(name, cell["metrics"].get(name)) for cell in cells]
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    lines += [
+        "",
+        f"Medians of {results['rounds']} turns (with the quartiles); what has none was measured "
+        "once.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        middle, *ends = (_number(value[part]) for part in ("median", "q1", "q3"))
+        return f"{middle} ({' to '.join(ends)})"
+    return human(value) if name.endswith("_bytes") else _number(value)
+
+
+def _number(value: float | None) -> str:
+    if value is None:  # not finite
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
 
 
 def gap(summary: dict[str, Any]) -> tuple[float, bool] | None:

@@ -82,12 +82,7 @@ def sweep(patterns: list[str]) -> list[str]:
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             inexact.append(name)
             continue
-        provenance = {
-            "device": logs.device(),
-            "versions": logs.versions(),
-            "commit": logs.commit(),
-            "date": time.strftime("%Y-%m-%d"),
-        }
+        provenance = logs.provenance() | {"date": time.strftime("%Y-%m-%d")}
         save({**parity.measured(), name: found | provenance})
         print(line(name, found), flush=True)
         if parity.status(name, found) != "exact":

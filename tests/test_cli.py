@@ -31,6 +31,10 @@ MISTAKES = [
     ["suite", "quik"],
     ["suite", "quick", "learn.batch=0"],
     ["eval", "nowhere", "--episodes", "0"],
+    ["bench", "progam"],
+    ["bench", "learn", "--rounds", "0"],
+    ["bench", "learn", "--rounds", "3", "learn.batch=8,0"],
+    ["bench", "target"],
 ]
 
 SCRIPT = """
@@ -102,7 +106,9 @@ def test_a_mistake_that_only_the_run_can_show(
     assert capsys.readouterr().err.startswith("fpmd: mode=fast is unknown")
 
 
-@pytest.mark.parametrize("argv", [[], ["fly"], ["train", "--fast"], ["eval"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["fly"], ["train", "--fast"], ["eval"], ["eval", "a", "b"], ["bench", "--fast"]]
+)
 def test_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)

@@ -26,14 +26,18 @@ class ActorBatch(struct.PyTreeNode):
     weight: jax.Array
 
 
-class Actor(Protocol):
-    """A policy class; actions lie in [-1, 1]^d after the caller clips them."""
-
-    def init(self, key: jax.Array) -> Params: ...
+class Sampler(Protocol):
+    """What best-of-N asks of a policy; actions lie in [-1, 1]^d after the caller clips them."""
 
     def sample(self, params: Params, obs: jax.Array, key: jax.Array, steps: int) -> jax.Array:
         """One action for each obs (..., obs_size) -> (..., action_size) in `steps` calls."""
         ...
+
+
+class Actor(Sampler, Protocol):
+    """A policy class."""
+
+    def init(self, key: jax.Array) -> Params: ...
 
     def one_step(self, params: Params, obs: jax.Array) -> jax.Array:
         """The deployed action: no randomness, one network call, no critic."""

@@ -1,0 +1,71 @@
+"""Functions in a process of their own: nothing imported, compiled or allocated before.
+
+    python -m fpmd_mjx.bench.fresh MODULE FUNCTION ARGUMENTS
+
+calls MODULE.FUNCTION(*ARGUMENTS), of a JSON list, and prints what it yields, a line of JSON each.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fpmd_mjx.config import ConfigError
+
+Record = dict[str, Any]
+
+
+def run(
+    function: Callable[..., Iterator[Record]],
+    *arguments: Any,
+    env: Mapping[str, str] | None = None,
+) -> Generator[Record]:
+    """Yields what `function(*arguments)` yields in a new process, when it does.
+
+    function: at the top of a module; it and its arguments cross over as JSON. env: added to the
+    environment. Closing the iterator ends the process. Raises ConfigError like the function, and
+    RuntimeError if the process fails otherwise; its stderr is this process's.
+    """
+    command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
+    command.append(json.dumps(arguments))
+    path = os.pathsep.join(x or os.getcwd() for x in sys.path)  # the same packages as here
+    env = {**os.environ, "PYTHONPATH": path, **(env or {})}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                record = json.loads(line)
+                if "error" in record:
+                    raise ConfigError(record["error"])
+                yield record
+            status = process.wait()
+        finally:
+            process.kill()
+    if status:
+        raise RuntimeError(f"{function.__name__} failed in its own process, status {status}")
+
+
+def empty_caches(folder: Path) -> dict[str, str]:
+    """The environment of a process whose compilers keep their caches in `folder`."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        "WARP_CACHE_PATH": str(folder / "warp"),
+        "CUDA_CACHE_PATH": str(folder / "cuda"),
+    }
+
+
+def _main(module: str, function: str, arguments: str) -> None:
+    out, sys.stdout = sys.stdout, sys.stderr  # libraries announce themselves on stdout
+    try:
+        for record in getattr(importlib.import_module(module), function)(*json.loads(arguments)):
+            print(json.dumps(record), file=out, flush=True)
+    except ConfigError as error:
+        print(json.dumps({"error": str(error)}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,168 @@
+"""How long it takes to choose an action: every evaluation mode, and policies of other algorithms.
+
+From observations on the device to actions on the device, one call after the other as in a control
+loop. The parameters are untrained: what they are changes no time.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpmd_mjx import critic as critics
+from fpmd_mjx import evaluate, improvement, normalize
+from fpmd_mjx.bench.references import Diffusion, Gaussian
+from fpmd_mjx.bench.timing import Quartiles, ratio
+from fpmd_mjx.config import Config
+from fpmd_mjx.evaluate import Mode
+from fpmd_mjx.networks import MLP, FlowNet
+from fpmd_mjx.program import Policy, Program
+
+BATCHES = (1, 64, 4096)
+MODES = ("one_step", "one_step_sampled", "best_of_n", "steps=4", "steps=20")
+
+DIFFUSION_STEPS = 20
+DIFFUSION_CANDIDATES = 32
+
+CHUNK_SECONDS = 0.05
+"""Of the calls that are timed together, about: long against the clock's resolution."""
+
+Choose = Callable[[Policy, jax.Array, jax.Array], jax.Array]
+"""(policy, obs (1, batch, obs_size), keys (1,)) -> actions (1, batch, action_size)."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A way to choose actions. network_calls: for one action, each of the twin critics counts."""
+
+    name: str
+    choose: Choose
+    policy: Policy
+    network_calls: int
+
+
+class Latency:
+    """Calls of one selection at one batch size; see `Measured`."""
+
+    env_steps = updates = 0
+
+    def __init__(self, selection: Selection, batch: int, obs_size: int) -> None:
+        """Compiles, and settles how many calls are timed together."""
+        self.name = f"latency.{selection.name}.batch_{batch}"
+        self._policy = selection.policy
+        self._obs = jax.random.normal(jax.random.key(batch), (1, batch, obs_size), jnp.float32)
+        self._keys = jax.random.split(jax.random.key(0), 1)
+        self._count = 0
+
+        # A mode without randomness uses no key, and pays for none.
+        def choose(policy: Policy, obs: jax.Array, keys: jax.Array, count: jax.Array) -> jax.Array:
+            return selection.choose(
+                policy, obs, jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+            )
+
+        self._choose = jax.jit(choose)
+        self.calls = 1
+        self.run()
+        start = time.perf_counter()
+        self.run()
+        self.calls = max(1, round(CHUNK_SECONDS / (time.perf_counter() - start)))
+
+    def run(self) -> None:
+        for _ in range(self.calls):
+            self._count += 1
+            action = self._choose(self._policy, self._obs, self._keys, np.uint32(self._count))
+            action.block_until_ready()  # the next observation follows from the action
+
+    def milliseconds(self, seconds: list[float]) -> list[float]:
+        """Of one call, from the seconds of chunks."""
+        return [1e3 * x / self.calls for x in seconds]
+
+
+def selections(program: Program) -> list[Selection]:
+    """The modes of the program's policy, and the references with networks of the same size."""
+    config, spec = program.config, program.vector.env.spec
+    policy = _policy(program, program.agent.actor.init)
+    found = [
+        Selection(mode, partial(evaluate.act, program, Mode.parse(mode)), policy, calls)
+        for mode, calls in zip(MODES, _network_calls(config), strict=True)
+    ]
+    actor = config.actor
+    shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, jnp.dtype(config.learn.dtype))
+    mlp = MLP(shape[0], 2 * spec.action_size, *shape[1:])
+    gaussian = Gaussian(mlp, spec.obs_size)
+    diffusion = Diffusion(FlowNet(*shape), spec.obs_size, spec.action_size)
+
+    def mean(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
+        return gaussian.mean(policy.actor, normalize.apply(policy.normalizer, obs))
+
+    def best_of_diffusion(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
+        return improvement.best_of_n(
+            diffusion,
+            policy.actor,
+            critics.minimum(program.agent.critic, policy.critic),
+            normalize.apply(policy.normalizer, obs),
+            key,
+            candidates=DIFFUSION_CANDIDATES,
+            steps=DIFFUSION_STEPS,
+            noise_std=0.0,
+        )[0]
+
+    return [
+        *found,
+        Selection("gaussian", jax.vmap(mean), _policy(program, gaussian.init), 1),
+        Selection(
+            "diffusion",
+            jax.vmap(best_of_diffusion),
+            _policy(program, diffusion.init),
+            DIFFUSION_CANDIDATES * (DIFFUSION_STEPS + 2),
+        ),
+    ]
+
+
+def _network_calls(config: Config) -> list[int]:
+    """Of each of `MODES`."""
+    candidates = config.improvement.candidates
+    calls = {"one_step": 1, "one_step_sampled": 1}
+    calls["best_of_n"] = candidates * (config.actor.flow_steps + 2)
+    return [calls.get(mode) or Mode.parse(mode).steps for mode in MODES]
+
+
+def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
+    """One seed's policy with the actor that `init` makes: leaves have a leading axis of 1."""
+
+    def policy(key: jax.Array) -> Policy:
+        actor_key, critic_key = jax.random.split(key)
+        return Policy(
+            actor=init(actor_key),
+            critic=program.agent.critic.init(critic_key),
+            normalizer=normalize.init(program.vector.env.spec.obs_size),
+        )
+
+    return jax.jit(jax.vmap(policy))(jax.random.split(jax.random.key(program.config.seed), 1))
+
+
+def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
+    """What to time, and the network calls per action of each selection."""
+    found = selections(program)
+    obs_size = program.vector.env.spec.obs_size
+    chunks = [Latency(each, batch, obs_size) for batch in BATCHES for each in found]
+    return chunks, {f"latency.{each.name}.network_calls": each.network_calls for each in found}
+
+
+def results(chunks: list[Latency], seconds: list[list[float]]) -> dict[str, Quartiles]:
+    """Milliseconds of each, and the ratio of the others to one_step at the same batch size in the
+    same round; seconds: [chunk][round]."""
+    ms = {
+        chunk.name: chunk.milliseconds(times) for chunk, times in zip(chunks, seconds, strict=True)
+    }
+    found: dict[str, Quartiles] = {}
+    for name, times in ms.items():
+        one_step = f"latency.one_step.{name.rpartition('.')[2]}"
+        found[f"{name}_ms"] = Quartiles.of(times)
+        if name != one_step:
+            found[f"{name}_to_one_step"] = ratio(times, ms[one_step])
+    return found

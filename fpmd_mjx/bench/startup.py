@@ -1,0 +1,69 @@
+"""What precedes training and what it occupies, each measured in a process of its own."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fpmd_mjx import config as configs
+from fpmd_mjx.bench import fresh
+from fpmd_mjx.bench.plan import Cell
+
+
+def start(text: str) -> Iterator[fresh.Record]:
+    """Yields the seconds of compilation when the first epoch can begin, and then, when it has
+    ended, what it held. text: the config as YAML."""
+    import jax
+
+    from fpmd_mjx import memory
+    from fpmd_mjx.program import make_program
+    from fpmd_mjx.train import compile_program, seed_array, use_compile_cache
+
+    config = configs.from_yaml(text)
+    use_compile_cache()
+    program = make_program(config)
+    compiled = compile_program(program)
+    state = jax.block_until_ready(compiled.init(seed_array(config)))
+    yield {"compile_seconds": compiled.seconds}
+    jax.block_until_ready(compiled.train_epoch(state))
+    yield memory.measured(compiled.train_epoch) | {"plan": memory.plan(program)}
+
+
+def startup(cell: Cell) -> dict[str, float]:
+    """Seconds from the command until the first training step can run, and of compilation alone:
+    with empty caches, and again with what that left in them."""
+    text, found = configs.to_yaml(cell.config), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("cold", "cached"):
+            begin = time.perf_counter()
+            process = fresh.run(start, text, env=fresh.empty_caches(Path(folder)))
+            record = next(process)
+            found[f"startup.{kind}_seconds"] = time.perf_counter() - begin
+            found[f"startup.{kind}_compile_seconds"] = record["compile_seconds"]
+            process.close()
+    return found
+
+
+def memory(cell: Cell) -> dict[str, float]:
+    """Bytes that one training epoch holds, by the compiler's analysis and, where the device tells,
+    by its allocator's peak; and their ratio to the plan."""
+    _, record = fresh.run(start, configs.to_yaml(cell.config))
+    return memory_metrics(record)
+
+
+def memory_metrics(record: dict[str, Any]) -> dict[str, float]:
+    """record: of `start`."""
+    planned = record["plan"]
+    total = sum(planned.values())
+    found: dict[str, float] = {
+        "memory.plan_bytes": total,
+        "memory.program_bytes": record["program"],
+        "memory.program_to_plan": record["program"] / total,
+        "memory.plan_temporary_bytes": planned["batches"] + planned["activations"],
+        "memory.temporary_bytes": record["temporary"],
+    }
+    if record["peak"] is not None:
+        found["memory.peak_bytes"] = record["peak"]
+        found["memory.peak_to_plan"] = record["peak"] / total
+    return found

@@ -1,0 +1,82 @@
+"""Measuring in turns, so that what slows a machine down for a while slows everything alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Measured(Protocol):
+    """Something to measure: one of our programs, or a peer's.
+
+    name: of its metrics; env_steps, updates: what one chunk does, of all seeds together.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def env_steps(self) -> int: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    def run(self) -> None:
+        """One chunk of work: returns when it is done, and goes on from there the next time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Of one measurement's repetitions: a quarter of them lie below q1, a quarter above q3."""
+
+    q1: float
+    median: float
+    q3: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Quartiles":
+        """values: at least one."""
+        values = list(values)
+        if len(values) == 1:
+            return cls(*values * 3)
+        return cls(*statistics.quantiles(values, n=4, method="inclusive"))
+
+
+def interleave(
+    measured: Sequence[Measured],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
+    """Seconds of `rounds` chunks of each, [measured][round]; in every round each runs once.
+
+    A round that does not count comes first: what is compiled, loaded or allocated on first use is
+    no run time. Who begins changes from round to round.
+    """
+    for each in measured:
+        each.run()
+    seconds: list[list[float]] = [[] for _ in measured]
+    for turn in range(rounds):
+        for i in range(len(measured)):
+            which = (turn + i) % len(measured)
+            start = clock()
+            measured[which].run()
+            seconds[which].append(clock() - start)
+    return seconds
+
+
+def rates(measured: Measured, seconds: Sequence[float]) -> dict[str, Quartiles]:
+    """Env steps and updates per second of chunks that took `seconds`; what there is none of is
+    left out."""
+    work = {"env_steps": measured.env_steps, "updates": measured.updates}
+    return {
+        f"{measured.name}.{unit}_per_second": Quartiles.of(amount / x for x in seconds)
+        for unit, amount in work.items()
+        if amount
+    }
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Quartiles:
+    """Quartiles over the rounds of the ratio in each round."""
+    return Quartiles.of(a / b for a, b in zip(numerator, denominator, strict=True))

@@ -1,0 +1,76 @@
+"""A function in another process: what crosses over, and how it ends."""
+
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jax._src import xla_bridge  # what it tells has no public name
+
+from fpmd_mjx.bench import fresh
+from fpmd_mjx.config import ConfigError
+
+
+def well(text: str, numbers: list[int]) -> Iterator[fresh.Record]:
+    print("a library says hello on stdout")
+    yield {"pid": os.getpid(), "text": text, "numbers": numbers}
+    yield {"cache": os.environ["JAX_COMPILATION_CACHE_DIR"]}
+
+
+def refuses() -> Iterator[fresh.Record]:
+    yield {"so far": 1}
+    raise ConfigError("learn.batch=0 is not possible: give more.")
+
+
+def fails() -> Iterator[fresh.Record]:
+    yield {"so far": 1}
+    raise ZeroDivisionError
+
+
+def waits() -> Iterator[fresh.Record]:
+    yield {"pid": os.getpid()}
+    time.sleep(600)
+
+
+def test_what_it_yields_comes_over() -> None:
+    env = fresh.empty_caches(Path("somewhere"))
+    first, second = fresh.run(well, "a b\n'c'", [1, 2], env=env)
+    assert first.pop("pid") != os.getpid()
+    assert first == {"text": "a b\n'c'", "numbers": [1, 2]}
+    assert second == {"cache": "somewhere/xla"}
+
+
+def test_a_users_mistake_is_raised_here() -> None:
+    found = fresh.run(refuses)
+    assert next(found) == {"so far": 1}
+    with pytest.raises(ConfigError, match=r"learn\.batch=0 is not possible: give more\."):
+        next(found)
+
+
+def test_a_failure_is_no_short_result() -> None:
+    found = fresh.run(fails)
+    next(found)
+    with pytest.raises(RuntimeError, match="fails failed in its own process, status 1"):
+        next(found)
+
+
+def test_closing_ends_the_process() -> None:
+    found = fresh.run(waits)
+    pid = next(found)["pid"]
+    start = time.monotonic()
+    found.close()
+    assert time.monotonic() - start < 60
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def backend() -> Iterator[fresh.Record]:
+    importlib.import_module("fpmd_mjx.bench.run")
+    yield {"in use": xla_bridge.backends_are_initialized()}
+
+
+def test_bench_leaves_the_device_to_its_processes() -> None:
+    """A process that has looked at a GPU holds most of its memory."""
+    assert list(fresh.run(backend)) == [{"in use": False}]

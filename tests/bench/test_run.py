@@ -1,0 +1,165 @@
+"""A whole bench of stand-ins: who takes turns with whom, what is printed, written and shown."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpmd_mjx import cli, report
+from fpmd_mjx.bench import latency, phases, run
+from fpmd_mjx.bench.plan import make_plan
+from fpmd_mjx.config import ConfigError
+from fpmd_mjx.logs import write_json
+
+
+@dataclass
+class Chunk:
+    name: str
+    env_steps: int
+    updates: int
+    log: list[str]
+
+    def run(self) -> None:
+        self.log.append(self.name)
+
+    def milliseconds(self, seconds: list[float]) -> list[float]:
+        return [1.0 for _ in seconds]
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ran, in order, in place of everything that compiles."""
+    log: list[str] = []
+
+    class Workload:
+        def __init__(self, program: Any, names: tuple[str, ...]) -> None:
+            self.num_envs = program.config.num_envs
+
+        def phase(self, name: str) -> Chunk:
+            return Chunk(name, self.num_envs * (name != "learn"), int(name == "learn"), log)
+
+    def own_process(name: str) -> Any:
+        def measure(cell: Any) -> dict[str, float]:
+            log.append(f"{name} of {cell.config.num_envs}")
+            return {f"{name}.some_bytes": 2048.0}
+
+        return measure
+
+    def choices(program: Any) -> Any:
+        names = [f"latency.{name}.batch_1" for name in ("one_step", "gaussian")]
+        return [Chunk(name, 0, 0, log) for name in names], {"latency.one_step.network_calls": 1}
+
+    monkeypatch.setattr(phases, "Workload", Workload)
+    monkeypatch.setattr(latency, "measurements", choices)
+    monkeypatch.setattr(run, "use_compile_cache", lambda: None)
+    for name in run.IN_OWN_PROCESS:
+        monkeypatch.setitem(run.IN_OWN_PROCESS, name, own_process(name))
+    return log
+
+
+def test_all_cells_take_turns_after_what_needs_the_device_alone(log: list[str]) -> None:
+    run.run(make_plan(["num_envs=8,16"], 2), None)
+    own = ["startup of 8", "startup of 16", "memory of 8", "memory of 16"]
+    assert log[:4] == own
+    turn = [*phases.PHASES] * 2
+    assert log[4:28] == turn + turn + turn[1:] + turn[:1]  # a round that does not count, and two
+    assert set(log[28:]) == {"latency.one_step.batch_1", "latency.gaussian.batch_1"}
+    assert len(log[28:]) == 3 * 4
+
+
+def test_lines_are_name_metric_and_value(
+    log: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.run(make_plan(["memory", "learn", "seeds=1,2"], 2), None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["memory.some_bytes[seeds=1] 2048", "memory.some_bytes[seeds=2] 2048"]
+    name, value = lines[2].split()
+    assert name == "learn.updates_per_second[seeds=1]"
+    assert float(value) > 0
+    assert len(lines) == 4
+
+
+def test_the_file_has_everything_and_report_shows_it(
+    log: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "bench.json"
+    words = ["physics", "learn", "program", "memory", "num_envs=8,16", "--rounds", "3"]
+    assert cli.main(["bench", *words, "--out", str(path), "seeds=2"]) == 0
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    content = json.loads(path.read_text())
+    assert content.keys() == {"command", "device", "versions", "commit", "rounds", "cells"}
+    assert content["rounds"] == 3
+    assert [cell["label"] for cell in content["cells"]] == ["num_envs=8", "num_envs=16"]
+    for cell in content["cells"]:
+        assert cell["config"]["seeds"] == 2
+        assert cell["config"]["num_envs"] == int(cell["label"].partition("=")[2])
+        assert cell["metrics"]["memory.some_bytes"] == 2048
+        for name, value in cell["metrics"].items():
+            if isinstance(value, dict):
+                assert value["q1"] <= value["median"] <= value["q3"]
+                shown = float(printed.pop(f"{name}[{cell['label']}]"))
+                assert shown == pytest.approx(value["median"], rel=1e-5)
+    assert printed.keys() == {f"memory.some_bytes[num_envs={n}]" for n in (8, 16)}
+
+    assert cli.main(["report", str(path)]) == 0
+    shown_text = capsys.readouterr().out
+    assert "## bench\n" in shown_text
+    assert "| metric | num_envs=8 | num_envs=16 |" in shown_text
+    assert "| memory.some_bytes | 2.0 KiB | 2.0 KiB |" in shown_text
+    assert "program.efficiency" in shown_text
+    assert "Medians of 3 turns" in shown_text
+
+
+def cell(label: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"label": label, "config": {"task": {"name": "dmc/x"}}, "metrics": metrics}
+
+
+def test_numbers_of_the_table(tmp_path: Path) -> None:
+    rate = {"q1": 900.0, "median": 12345.6, "q3": 23456.7}
+    content = {
+        "command": "fpmd bench",
+        "device": "a device",
+        "commit": "abc",
+        "versions": {"jax": "1.2", "mujoco-mjx": "3.4"},
+        "rounds": 5,
+        "cells": [
+            cell("a=1,b=2", {"x.env_steps_per_second": rate, "x.calls": 704}),
+            cell("", {"y.ratio": 0.12345, "y.gone": None}),
+        ],
+    }
+    write_json(tmp_path / "one.json", content)
+    (tmp_path / "other.json").write_text('{"no": "results"}')
+    assert report.render([tmp_path]).splitlines() == [
+        "## one",
+        "",
+        "`fpmd bench` on a device, commit abc, jax 1.2, mujoco-mjx 3.4.",
+        "",
+        "| metric | a=1, b=2 | dmc/x |",
+        "|---|---:|---:|",
+        "| x.env_steps_per_second | 12,346 (900 to 23,457) | - |",
+        "| x.calls | 704 | - |",
+        "| y.ratio | - | 0.123 |",
+        "| y.gone | - | - |",
+        "",
+        "Medians of 5 turns (with the quartiles); what has none was measured once.",
+    ]
+
+
+def test_report_shows_suites_as_their_table() -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "quick"
+    assert (folder / "table.md").read_text() in report.render([folder])
+
+
+def test_report_says_what_it_cannot_show(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.json does not exist"):
+        report.render([tmp_path / "nowhere.json"])
+    with pytest.raises(ConfigError, match="no JSON with results in"):
+        report.render([tmp_path])
+    (tmp_path / "other.json").write_text('{"no": "results"}')
+    with pytest.raises(ConfigError, match=r"other\.json has no results"):
+        report.render([tmp_path / "other.json"])
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"broken\.json is not JSON"):
+        report.render([tmp_path / "broken.json"])
