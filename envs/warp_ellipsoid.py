@@ -191,10 +191,10 @@ def ellipsoid_box(
         normal = wp.where(gap > best, n, normal)
         best = wp.max(gap, best)
     for edge in range(12):
-        i, corner = edge / 4, edge % 4
+        i, corner = edge // 4, edge % 4
         j, k = (i + 1) % 3, (i + 2) % 3
         offset = wp.vec3(0.0)
-        offset[j] = wp.where(corner / 2 == 0, -box_size[j], box_size[j])
+        offset[j] = wp.where(corner // 2 == 0, -box_size[j], box_size[j])
         offset[k] = wp.where(corner % 2 == 0, -box_size[k], box_size[k])
         middle = center + axes @ offset
         axis = wp.vec3(axes[0, i], axes[1, i], axes[2, i])

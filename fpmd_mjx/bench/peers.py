@@ -19,13 +19,12 @@ import importlib
 import statistics
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from unittest import mock
 
 import jax
@@ -36,6 +35,7 @@ from envs.physics import COMPILER_OPTIONS, Impl, resolve_impl
 from envs.playground import PREFIX
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs
+from fpmd_mjx.bench import timing
 from fpmd_mjx.config import Config, ConfigError
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import seed_array
@@ -43,22 +43,9 @@ from fpmd_mjx.train import seed_array
 BRAX = "brax_sac"
 
 
-class Runner(Protocol):
-    """What is timed: `run` trains for one chunk, already compiled, and blocks until it is done.
-
-    env_steps, updates: of one chunk.
-    """
-
-    name: str
-    env_steps: int
-    updates: int
-
-    def run(self) -> None: ...
-
-
 @dataclass
 class Chunk:
-    """A `Runner` over a training state. compile_seconds: of tracing and compiling its epoch."""
+    """`Measured` over a training state. compile_seconds: of tracing and compiling its epoch."""
 
     name: str
     env_steps: int
@@ -240,23 +227,16 @@ def compare(
 ) -> dict[str, Any]:
     """Speed of brax's SAC and of this program: each runs a chunk in each round, in turns.
 
-    `ratio_to_brax` is this program's env steps per second over brax's: medians, and the smallest
-    and the largest ratio within a round.
+    `ratio_to_brax` is this program's env steps per second over brax's, in quartiles of the rounds.
     """
     ours = [fpmd(settings, actor, count, flow_steps) for count in candidates]
     runners = [brax_sac(settings), *ours]
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        for runner in runners:
-            seconds[runner.name].append(_seconds(runner))
+    seconds = timing.interleave(runners, rounds)
     results = []
-    for runner in runners:
-        own, median = seconds[runner.name], statistics.median(seconds[runner.name])
-        ratios = [
-            theirs * runner.env_steps / (mine * settings.env_steps)
-            for mine, theirs in zip(own, seconds[BRAX], strict=True)
-        ]
-        rate = settings.env_steps / statistics.median(seconds[BRAX])
+    for runner, own in zip(runners, seconds, strict=True):
+        median = statistics.median(own)
+        # Chunks of both sides are as many env steps long.
+        ratios = timing.ratio(seconds[0], own)
         results.append(
             {
                 "name": runner.name,
@@ -265,8 +245,7 @@ def compare(
                 "env_steps_per_second": round(runner.env_steps / median, 1),
                 "updates_per_second": round(runner.updates / median, 1),
                 "ratio_to_brax": {
-                    "median": round(runner.env_steps / median / rate, 3),
-                    "range": [round(min(ratios), 3), round(max(ratios), 3)],
+                    what: round(x, 3) for what, x in dataclasses.asdict(ratios).items()
                 },
             }
         )
@@ -482,17 +461,11 @@ def _wrapper() -> Callable[..., Any]:
     return wrapper.wrap_for_brax_training
 
 
-def _seconds(runner: Runner) -> float:
-    start = time.perf_counter()
-    runner.run()
-    return time.perf_counter() - start
-
-
 def _provenance() -> dict[str, Any]:
+    found = logs.provenance()
     return {
-        "device": logs.device(),
-        "versions": logs.versions() | {name: version(name) for name in ("brax", "playground")},
-        "commit": logs.commit(),
+        **found,
+        "versions": found["versions"] | {name: version(name) for name in ("brax", "playground")},
         "date": time.strftime("%Y-%m-%d"),
         "arguments": sys.argv[1:],
         # A program found there is loaded, not compiled: compile_seconds are then of no compilation.
@@ -551,11 +524,11 @@ def _speed(args: argparse.Namespace) -> dict[str, Any]:
     chosen = {name: getattr(args, name) for name in names} | {"hidden": tuple(args.hidden)}
     result = compare(Settings(**chosen), args.actor, args.candidates, args.flow_steps, args.rounds)
     for row in result["results"]:
-        low, high = row["ratio_to_brax"]["range"]
+        q1, ratio, q3 = (row["ratio_to_brax"][what] for what in ("q1", "median", "q3"))
         print(
             f"{row['name']:36} {row['env_steps_per_second']:12,.0f} env steps/s "
-            f"{row['updates_per_second']:10,.1f} updates/s  {row['ratio_to_brax']['median']:.2f} "
-            f"of brax's ({low:.2f} to {high:.2f})  compiled in {row['compile_seconds']:.0f} s"
+            f"{row['updates_per_second']:10,.1f} updates/s  {ratio:.2f} "
+            f"of brax's ({q1:.2f} to {q3:.2f})  compiled in {row['compile_seconds']:.0f} s"
         )
     return result
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx.bench import peers
+from fpmd_mjx.bench import peers, timing
 from fpmd_mjx.bench.peers import Settings
 from fpmd_mjx.config import ConfigError
 
@@ -71,23 +71,19 @@ def test_both_sides_have_the_same_settings() -> None:
 def test_speeds_are_taken_in_turns(
     brax: peers.Chunk, ours: peers.Chunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turns: list[str] = []
-    took = iter([2.0, 1.0, 4.0, 1.0, 3.0, 1.5])
-
-    def seconds(runner: peers.Runner) -> float:
-        turns.append(runner.name)
-        return next(took)
+    def interleave(runners: list[peers.Chunk], rounds: int) -> list[list[float]]:
+        assert (runners, rounds) == ([brax, ours], 3)
+        return [[2.0, 4.0, 3.0], [1.0, 1.0, 1.5]]
 
     monkeypatch.setattr(peers, "brax_sac", lambda settings: brax)
     monkeypatch.setattr(peers, "fpmd", lambda *args: ours)
-    monkeypatch.setattr(peers, "_seconds", seconds)
+    monkeypatch.setattr(timing, "interleave", interleave)
     result = peers.compare(TINY, candidates=[2], rounds=3)
-    assert turns == [brax.name, ours.name] * 3
     theirs, mine = result["results"]
     assert theirs["env_steps_per_second"] == pytest.approx(20 / 3, abs=0.1)
-    assert theirs["ratio_to_brax"] == {"median": 1.0, "range": [1.0, 1.0]}
+    assert theirs["ratio_to_brax"] == {"q1": 1.0, "median": 1.0, "q3": 1.0}
     assert mine["updates_per_second"] == 15.0
-    assert mine["ratio_to_brax"] == {"median": 3.0, "range": [2.0, 4.0]}
+    assert mine["ratio_to_brax"] == {"q1": 2.0, "median": 2.0, "q3": 3.0}
     assert result["versions"]["brax"] == "0.14.2"
 
 
@@ -171,7 +167,7 @@ def test_the_command_writes_what_it_measured(
         "name": "fpmd_m",
         "env_steps_per_second": 2000.0,
         "updates_per_second": 10.0,
-        "ratio_to_brax": {"median": 1.5, "range": [1.2, 1.6]},
+        "ratio_to_brax": {"q1": 1.2, "median": 1.5, "q3": 1.6},
         "compile_seconds": 3.0,
     }
     asked: list[Any] = []
