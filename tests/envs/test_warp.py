@@ -51,6 +51,7 @@ MODELS = {
     "quadruped": "dmc/quadruped_walk",
     "ant": "gym/Ant-v5",
     "dog": "dmc/dog_walk",
+    "stacker": "dmc/stacker_stack_2",
 }
 CHEETAH = {"iterations": 8, "ls_iterations": 12, "contacts": 24, "constraints": 64}
 
