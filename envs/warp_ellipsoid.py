@@ -25,6 +25,7 @@ from envs.collision import HALVINGS, OFF_PLANE, ROOT_STEPS
 
 _NEWTON_STEPS = 12
 _BACKTRACKS = 6
+# Out of an ellipsoid, for a segment that goes through it.
 _WAYS = 3
 
 
@@ -240,11 +241,8 @@ def ellipsoid_ellipsoid(
         p1, p2 = first @ n / h1, second @ n / h2
         slope = center - p1 - p2
         curvature = (first - wp.outer(p1, p1)) / h1 + (second - wp.outer(p2, p2)) / h2
-        t = wp.normalize(
-            wp.cross(
-                n, wp.where(wp.abs(n[1]) < 0.5, wp.vec3(0.0, 1.0, 0.0), wp.vec3(0.0, 0.0, 1.0))
-            )
-        )
+        t = wp.where(wp.abs(n[1]) < 0.5, wp.vec3(0.0, 1.0, 0.0), wp.vec3(0.0, 0.0, 1.0))
+        t = wp.normalize(wp.cross(n, t))
         s = wp.cross(n, t)
         a, b, c = wp.dot(t, curvature @ t), wp.dot(t, curvature @ s), wp.dot(s, curvature @ s)
         # On the sphere the curvature gains the gap, unless it would no longer be positive.
@@ -255,9 +253,7 @@ def ellipsoid_ellipsoid(
         move = ((c * u - b * v) * t + (a * v - b * u) * s) / (a * c - b * b)
         for _ in range(wp.static(_BACKTRACKS)):
             m = wp.normalize(n + move)
-            larger = (
-                wp.dot(m, center) - wp.sqrt(wp.dot(m, first @ m)) - wp.sqrt(wp.dot(m, second @ m))
-            )
+            larger = _ellipsoid_gap(m, center, first, second)
             if larger > gap:
                 n = m
                 gap = larger
