@@ -198,20 +198,23 @@ BOX = 'type="box" size="0.06 0.04 0.08"'
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "wrong"),
+    ("first", "second", "deepest", "wrong"),
     [
-        (SPHERE, ELLIPSOID, 1e-3),
-        (CAPSULE_GEOM, ELLIPSOID, 1e-3),
-        (ELLIPSOID, 'type="ellipsoid" size="0.04 0.08 0.06"', 1e-3),
-        (ELLIPSOID, BOX, 1e-3),
-        (BOX, 'type="box" size="0.05 0.07 0.03"', None),
+        (SPHERE, ELLIPSOID, 0.015, 1e-3),
+        # Deep enough for an axis, or an edge, to go through the ellipsoid.
+        (CAPSULE_GEOM, ELLIPSOID, 0.05, 1e-3),
+        (ELLIPSOID, 'type="ellipsoid" size="0.04 0.08 0.06"', 0.015, 1e-3),
+        (ELLIPSOID, BOX, 0.05, 1e-3),
+        (BOX, 'type="box" size="0.05 0.07 0.03"', 0.015, None),
     ],
     ids=["sphere", "capsule", "ellipsoid", "box", "boxes"],
 )
-def test_contacts_are_the_originals(first: str, second: str, wrong: float | None) -> None:
+def test_contacts_are_the_originals(
+    first: str, second: str, deepest: float, wrong: float | None
+) -> None:
     model = pair(first, second)
     converge(model)
-    qpos, _ = touching_poses(model, 100, most=8)
+    qpos, _ = touching_poses(model, 100, deepest=deepest, most=8)
     wanted = contacts_of_c(model, qpos)
     with warp_collision.corrected_tables():
         *off, different = contacts_off(contacts_of_warp(model, qpos), wanted)
