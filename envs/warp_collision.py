@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +28,9 @@ from mujoco.mjx.warp import ffi
 from mujoco.mjx.warp import forward as warp_forward
 
 from envs.collision import UPRIGHT
+from envs.globals import with_globals
 from envs.warp_ellipsoid import capsule_ellipsoid, ellipsoid_box, ellipsoid_ellipsoid
+from envs.warp_noslip import corrected_noslip
 
 
 @wp.func
@@ -55,19 +56,10 @@ def _plane_capsule(
     return distance, position, frame
 
 
-def _with_globals(function: Callable[..., Any], **replaced: Any) -> Callable[..., Any]:
-    """Returns a copy of `function` that finds `replaced` instead of its module's own."""
-    return functools.wraps(function)(
-        types.FunctionType(
-            function.__code__, {**function.__globals__, **replaced}, function.__name__
-        )
-    )
-
-
 def _entry(original: wp.Function, name: str, **replaced: wp.Function) -> wp.Function:
     """Returns a driver's entry with another collider in it: what it does with the 30 arguments of
     a collider is MJX's own code."""
-    entry = _with_globals(original.func, **replaced)
+    entry = with_globals(original.func, **replaced)
     # Warp files functions under module and name, and would take this for a new definition of
     # the original.
     entry.__module__, entry.__qualname__ = __name__, name
@@ -122,11 +114,11 @@ def _corrected(
 
     @functools.wraps(shim)
     def launch(*args: Any) -> None:
-        with corrected_tables():
+        with corrected_tables(), corrected_noslip():
             shim(*args)
 
     evaluate = jax.custom_batching.custom_vmap(
-        ffi.marshal_jax_warp_callable(_with_globals(implementation, **{shim_name: launch}))
+        ffi.marshal_jax_warp_callable(with_globals(implementation, **{shim_name: launch}))
     )
     evaluate.def_vmap(
         ffi.marshal_custom_vmap(
