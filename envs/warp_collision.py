@@ -21,9 +21,16 @@ from mujoco import mjx
 from mujoco.mjx.third_party.mujoco_warp._src import collision_driver, collision_primitive
 from mujoco.mjx.third_party.mujoco_warp._src.collision_primitive_core import (
     mat23f,
+    mat83f,
+    plane_box,
     plane_capsule,
+    vec8f,
 )
-from mujoco.mjx.third_party.mujoco_warp._src.types import CollisionType, GeomType
+from mujoco.mjx.third_party.mujoco_warp._src.types import (
+    MJ_MAXVAL,
+    CollisionType,
+    GeomType,
+)
 from mujoco.mjx.warp import ffi
 from mujoco.mjx.warp import forward as warp_forward
 
@@ -56,6 +63,26 @@ def _plane_capsule(
     return distance, position, frame
 
 
+@wp.func
+def _plane_box(
+    plane_normal: wp.vec3,
+    plane_pos: wp.vec3,
+    box_pos: wp.vec3,
+    box_rot: wp.mat33,
+    box_size: wp.vec3,
+) -> tuple[vec8f, mat83f, wp.vec3]:
+    """The first four of the lower corners, as in C MuJoCo; MJX-Warp takes all. Without margin."""
+    distance, position, normal = plane_box(plane_normal, plane_pos, box_pos, box_rot, box_size)
+    height = wp.dot(box_pos - plane_pos, normal)
+    found = int(0)
+    for i in range(8):
+        if distance[i] > height or found == 4:
+            distance[i] = wp.static(MJ_MAXVAL)
+        elif distance[i] < 0.0:
+            found += 1
+    return distance, position, normal
+
+
 def _entry(original: wp.Function, name: str, **replaced: wp.Function) -> wp.Function:
     """Returns a driver's entry with another collider in it: what it does with the 30 arguments of
     a collider is MJX's own code."""
@@ -72,6 +99,9 @@ _round_ellipsoid = _entry(
 _ENTRIES = {
     (GeomType.PLANE, GeomType.CAPSULE): _entry(
         collision_primitive.plane_capsule_wrapper, "plane_capsule_", plane_capsule=_plane_capsule
+    ),
+    (GeomType.PLANE, GeomType.BOX): _entry(
+        collision_primitive.plane_box_wrapper, "plane_box_", plane_box=_plane_box
     ),
     # A sphere is a capsule without length.
     (GeomType.SPHERE, GeomType.ELLIPSOID): _round_ellipsoid,

@@ -25,8 +25,9 @@ from envs.collision import HALVINGS, OFF_PLANE, ROOT_STEPS
 
 _NEWTON_STEPS = 12
 _BACKTRACKS = 6
-# Out of an ellipsoid, for a segment that goes through it.
-_WAYS = 3
+_CLOSE = 1e-2  # rad, where Newton's steps no longer overshoot
+# Out of an ellipsoid, for a segment that goes through it: see `_way_out`.
+_WAYS = 6
 
 
 @wp.func
@@ -52,6 +53,40 @@ def _distance(point: wp.vec3, size: wp.vec3) -> tuple[float, wp.vec3]:
 
 
 @wp.func
+def _other_side(point: wp.vec3, size: wp.vec3) -> wp.vec3:
+    """Returns the direction out of an ellipsoid, from a point in it, that is locally the shortest
+    on the far side of its thinnest axis. Where there is none: any direction.
+
+    Another root of the equation behind `_distance`, beyond its largest pole.
+    """
+    smallest = wp.vec3(wp.min(size))
+    square = wp.cw_mul(size - smallest, size + smallest)
+    scaled = wp.cw_mul(size, point)
+    root = float(0.0)
+    for i in range(3):
+        if square[i] == 0.0:
+            root = wp.max(root, wp.max(wp.abs(scaled[i]), wp.static(OFF_PLANE) * size[i] * size[i]))
+    pull = wp.cw_mul(scaled, scaled)
+    for _ in range(wp.static(ROOT_STEPS)):
+        reach = square - wp.vec3(root)
+        share = wp.cw_div(pull, wp.cw_mul(reach, reach))
+        value = share[0] + share[1] + share[2] - 1.0
+        slope = 2.0 * (share[0] / reach[0] + share[1] / reach[1] + share[2] / reach[2])
+        if value > 0.0 and slope < 0.0:
+            root -= value / slope
+    return wp.normalize(wp.cw_div(point, square - wp.vec3(root)))
+
+
+@wp.func
+def _out(point: wp.vec3, size: wp.vec3, far: bool) -> wp.vec3:
+    """Returns the direction of the shortest way out of an ellipsoid, or of `_other_side`."""
+    if far:
+        return _other_side(point, size)
+    _apart, n = _distance(point, size)
+    return n
+
+
+@wp.func
 def _extent(n: wp.vec3, size: wp.vec3) -> float:
     """How far an ellipsoid extends along n, in its own frame."""
     return wp.length(wp.cw_mul(size, n))
@@ -63,8 +98,8 @@ def _segment_gap(n: wp.vec3, center: wp.vec3, axis: wp.vec3, length: float, size
 
 
 @wp.func
-def _across(center: wp.vec3, axis: wp.vec3, size: wp.vec3) -> wp.vec3:
-    """Returns the direction across the axis in which the gap to a line is largest.
+def _across(center: wp.vec3, axis: wp.vec3, size: wp.vec3, far: bool) -> wp.vec3:
+    """Returns the direction across the axis in which the gap to a line is largest; see `_out`.
 
     Seen along the axis, the ellipsoid is an ellipse and the line is a point.
     """
@@ -78,7 +113,7 @@ def _across(center: wp.vec3, axis: wp.vec3, size: wp.vec3) -> wp.vec3:
     v = wp.cross(axis, u)
     point = wp.vec3(wp.dot(center, u), wp.dot(center, v), 0.0)
     flat = wp.vec3(_extent(u, size), _extent(v, size), 1.0)
-    _apart, n = _distance(point, flat)
+    n = _out(point, flat, far)
     return n[0] * u + n[1] * v
 
 
@@ -101,12 +136,12 @@ def _closest_of(center: wp.vec3, axis: wp.vec3, length: float, size: wp.vec3) ->
 @wp.func
 def _way_out(way: int, center: wp.vec3, axis: wp.vec3, length: float, size: wp.vec3) -> wp.vec3:
     """Returns one of `_WAYS` directions that a segment through an ellipsoid may leave it in: with
-    an end first, or across the segment."""
-    if way == 2:
-        return _across(center, axis, size)
-    side = wp.where(way == 0, length, -length)
-    _apart, n = _distance(center + side * axis, size)
-    return n
+    an end first, or across the segment; each on the near and on the far side."""
+    far = way >= 3
+    if way % 3 == 2:
+        return _across(center, axis, size, far)
+    side = wp.where(way % 3 == 0, length, -length)
+    return _out(center + side * axis, size, far)
 
 
 @wp.func
@@ -129,8 +164,9 @@ def capsule_ellipsoid(
         for way in range(wp.static(_WAYS)):
             other = _way_out(way, center, axis, capsule_half_length, ellipsoid_size)
             larger = _segment_gap(other, center, axis, capsule_half_length, ellipsoid_size)
-            n = wp.where(larger > gap, other, n)
-            gap = wp.max(larger, gap)
+            if larger > gap:
+                n = other
+                gap = larger
     gap -= capsule_radius
     place = ellipsoid_rot @ _between(n, gap, ellipsoid_size) + ellipsoid_pos
     normal = -(ellipsoid_rot @ n)
@@ -200,16 +236,18 @@ def ellipsoid_box(
         middle = center + axes @ offset
         axis = wp.vec3(axes[0, i], axes[1, i], axes[2, i])
         point = _closest_of(middle, axis, box_size[i], ellipsoid_size)
-        apart, n = _distance(point, ellipsoid_size)
+        _apart, n = _distance(point, ellipsoid_size)
         gap = _box_gap(n, ellipsoid_size, center, axes, box_size)
         normal = wp.where(gap > best, n, normal)
         best = wp.max(gap, best)
-        if apart < 0.0:
+        # An ellipsoid within the box leaves it over an edge that is far from it.
+        if best < 0.0:
             for way in range(wp.static(_WAYS)):
                 other = _way_out(way, middle, axis, box_size[i], ellipsoid_size)
                 larger = _box_gap(other, ellipsoid_size, center, axes, box_size)
-                normal = wp.where(larger > best, other, normal)
-                best = wp.max(larger, best)
+                if larger > best:
+                    normal = other
+                    best = larger
     return _touching(normal, best, ellipsoid_pos, ellipsoid_rot, ellipsoid_size)
 
 
@@ -254,7 +292,8 @@ def ellipsoid_ellipsoid(
         for _ in range(wp.static(_BACKTRACKS)):
             m = wp.normalize(n + move)
             larger = _ellipsoid_gap(m, center, first, second)
-            if larger > gap:
+            # float32 cannot compare the gaps of directions this close.
+            if larger > gap or wp.length(move) < wp.static(_CLOSE):
                 n = m
                 gap = larger
                 break

@@ -1,9 +1,14 @@
-"""C MuJoCo's order of contacts in MJX-Warp's noslip solver.
+"""MJX-Warp's noslip solver with C MuJoCo's results: in its order, and within float32.
 
 The noslip solver makes a few Gauss-Seidel sweeps over the frictional constraints, too few to
 converge, so that its result depends on their order. C MuJoCo visits contacts by bodies, then by
 geoms; MJX-Warp as its threads happened to write them, which on a GPU is another order each time.
-docs/upstream/mjx-warp-noslip.md tells what that costs.
+
+It also computes the accelerations anew, before and after, from those without constraints. These
+may be a hundred times larger, and what float32 loses of them is more than a sweep changes. The
+main solver's accelerations are at hand; only what the sweeps change is added to them here.
+
+docs/upstream/mjx-warp-noslip.md tells what each of both costs.
 """
 
 from __future__ import annotations
@@ -199,7 +204,7 @@ def _sweep(
 
 
 def noslip(model: Any, data: Any) -> None:
-    """MJX-Warp's `solver.noslip` with sweeps in C MuJoCo's order; see there for the arguments."""
+    """In the place of MJX-Warp's `solver.noslip`; see there for the arguments."""
     order = wp.empty((data.nworld, data.njmax), dtype=int)
     count = wp.empty((data.nworld,), dtype=int)
     contact_rows = data.contact.efc_address
@@ -221,6 +226,8 @@ def noslip(model: Any, data: Any) -> None:
     more += [contact_rows, order, count]
 
     def launch(kernel: Any, dim: Any, inputs: list[Any], outputs: list[Any]) -> None:
+        if outputs[0] is data.qacc:  # computed anew: not to be kept
+            outputs = [wp.empty_like(data.qacc), *outputs[1:]]
         wp.launch(kernel, dim, [*inputs, *more] if kernel is _sweep else inputs, outputs)
 
     with_globals(

@@ -157,10 +157,11 @@ dimensions. [envs/parity](../envs/parity/__init__.py) explains why, and holds th
 Where a step or a run is beyond its tolerance, the page asks whether float32 could have done better.
 It could not, and rounding *explains* the error, if the original itself, in float64, parts by at
 least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit
-(mostly, two bodies then touch in this physics step or in the next); or if the port's step,
-repeated in float64, ends within {EXACT:g} of the original in qpos and qvel; or if a run in float64
-stays within {EXACT_RUN:g} of it. Columns *beyond* show how many there are, and how many are
-explained. At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
+(mostly, two bodies then touch in this physics step or in the next), or from the very same start
+with its iterative searches ended elsewhere; or if the port's step, repeated in float64, ends within
+{EXACT:g} of the original in qpos and qvel; or if a run in float64 stays within {EXACT_RUN:g} of it.
+Columns *beyond* show how many there are, and how many are explained.
+At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
 
 A task is *exact* if it passes
 

@@ -121,7 +121,7 @@ def measure(
     runs = Runs.of(seen)
     once, alone = errors(stepped, sampled, scale), open_loop(port, runs, scale)
     twins, allowed = Port.of(on_c(env, converged=converged)), tolerance(env.spec.name)
-    explained = {"one_step": rounding.one_step(twins, sampled, once, scale, allowed.one_step)}
+    explained = {"one_step": rounding.one_step(twins, real, sampled, once, scale, allowed.one_step)}
     if allowed.open_loop is not None:
         explained["open_loop"] = rounding.open_loop(twins, runs, alone, scale, allowed.open_loop)
     controller = "balance" if "balance" in played else "waves 0"
