@@ -160,8 +160,8 @@ least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32'
 (mostly, two bodies then touch in this physics step or in the next), or from the very same start
 with its iterative searches ended elsewhere; or if the port's step, repeated in float64, ends within
 {EXACT:g} of the original in qpos and qvel; or if a run in float64 stays within {EXACT_RUN:g} of it.
-Columns *beyond* show how many there are, and how many are explained.
-At most {100 * MOST_EXPLAINED:g} % of a task's steps may need that.
+Columns *beyond* show how many there are, and how many are explained. Apart from steps that are
+right in float64, at most {100 * MOST_EXPLAINED:g} % of a task's may need that.
 
 A task is *exact* if it passes
 

@@ -197,7 +197,17 @@ class DogFetch(_Dog):
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
         """Args are the options of `Physics`."""
-        model = dmc_model("dog.xml")
+
+        def edit(spec: mujoco.MjSpec) -> None:
+            # The same stiffness and damping in MuJoCo's other notation. Of two geoms of which one,
+            # here the ball, uses that, MJX-Warp takes the lower numbers, whatever their priorities.
+            time_constant, damping_ratio = spec.geom("target").solref[:2]
+            spec.geom("target").solref[:2] = [
+                -1 / (time_constant * damping_ratio) ** 2,
+                -2 / time_constant,
+            ]
+
+        model = dmc_model("dog.xml", edit)
         super().__init__("fetch", model, 232, **options)
         self._ball_body = model.body("ball").id
         self._ball = model.geom("ball").id

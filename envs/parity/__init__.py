@@ -99,8 +99,8 @@ def measure(
             paid: share of the original's steps with a reward other than 0.
             one_step: relative errors of each quantity, {"max", "p99"}.
             open_loop: the same over 50 steps, {"max", "median"} of the runs.
-            rounding: of the steps, and of the runs of tasks that are held to these: how many are
-                beyond the tolerance, and how many of them rounding explains.
+            rounding: of the steps, and of the runs of tasks that are held to these, see
+                `envs.parity.rounding`.
             released: of an original with converged collisions, {"beyond", "max"}: of how many
                 steps the one as released is beyond the tolerance, and its largest error.
             flags: episodes, how many terminated, steps that end in one simulator only.
@@ -138,10 +138,7 @@ def measure(
             for what, x in alone.items()
         },
         "released": _beyond_itself(env, sampled, scale) if converged else None,
-        "rounding": {
-            part: {"beyond": beyond, "explained": by_rounding}
-            for part, (beyond, by_rounding) in explained.items()
-        },
+        "rounding": explained,
         "flags": {
             "episodes": episodes,
             "terminated": int(seen.terminated.sum()),
@@ -180,7 +177,8 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
         if max(worst) <= limit:
             return True
         looked_into = result["rounding"][part]
-        return looked_into["explained"] == looked_into["beyond"] <= most
+        unproven = looked_into["beyond"] - looked_into.get("exact", 0)
+        return looked_into["explained"] == looked_into["beyond"] and unproven <= most
 
     allowed = tolerance(name)
     one_step = within("one_step", allowed.one_step, int(MOST_EXPLAINED * result["states"]))

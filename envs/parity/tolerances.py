@@ -29,7 +29,8 @@ CONVERGED = ("dmc/dog",)
 be compared with its own inaccuracy."""
 
 MOST_EXPLAINED = 0.02
-"""Share of a task's steps that may be beyond its tolerance, if rounding explains each of them."""
+"""Share of a task's steps that may be beyond its tolerance if rounding explains each of them, not
+counting those that are right in float64."""
 
 
 @dataclasses.dataclass(frozen=True)
