@@ -2,7 +2,7 @@
 
 Planes and capsules: MJX-Warp inherited MJX's collider. Ellipsoids: see `envs.warp_ellipsoid`. Boxes
 with boxes: MJX-Warp looks for the contacts of any convex bodies, and finds others than C MuJoCo,
-although it has C MuJoCo's collider. docs/upstream/mjx-warp-ellipsoids.md is about these.
+although it has C MuJoCo's collider. docs/upstream/mjx-warp-contacts.md is about these.
 
 Warp's colliders are compiled into a kernel that is looked up whenever a step is launched, not
 when it is traced. So it is the launch that must find other entries in the tables of colliders.

@@ -5,6 +5,7 @@ The kernels of a model compile at its first step, which takes most of the time h
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -131,6 +132,40 @@ def test_a_step_is_the_originals(name: str) -> None:
     np.testing.assert_allclose(data.sensordata / scale, seen.sensordata / scale, atol=2e-2)
 
 
+def heap() -> mujoco.MjModel:
+    """Crosses of two capsules that fall on each other: a body's contacts are not those of its first
+    geom and then those of its second, but those with each other body in turn."""
+    cross = """
+    <body pos="{x} {y} {z}" euler="{angle} 20 {angle}"><freejoint/>
+      <geom type="capsule" size="0.03" fromto="-0.2 0 0 0.2 0 0"/>
+      <geom type="capsule" size="0.03" fromto="0 -0.2 0 0 0.2 0"/>
+    </body>"""
+    crosses = [
+        cross.format(x=0.04 * i, y=-0.03 * i, z=0.1 + 0.08 * i, angle=50 * i) for i in range(5)
+    ]
+    return mujoco.MjModel.from_xml_string(f"""
+    <mujoco>
+      <option timestep="0.004" noslip_iterations="3" noslip_tolerance="0"/>
+      <worldbody><geom type="plane" size="2 2 1"/>{"".join(crosses)}</worldbody>
+    </mujoco>""")
+
+
+def test_the_noslip_solver_ends_where_the_originals_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a heap, in which the order of contacts matters."""
+    model = heap()
+    physics = Physics(model, substeps=1, impl="warp", contacts=200, constraints=500)
+    seen = play(physics.model, model.qpos0, 40 * 10, 10, seed=0)
+
+    def apart() -> np.ndarray:
+        step = jax.jit(jax.vmap(lambda state, ctrl: physics.substep(state, ctrl)[0].qvel))
+        return np.abs(step(seen.states(physics), seen.ctrl) - seen.next_qvel).max(axis=1)
+
+    assert apart().max() < 1e-4
+    # When this fails, MJX-Warp was mended: remove envs/warp_noslip.py.
+    monkeypatch.setattr(warp_collision, "corrected_noslip", contextlib.nullcontext)
+    assert apart().max() > 1e-3
+
+
 def test_a_port_steps_as_with_the_other_backend() -> None:
     env = envs.make("dmc/cheetah_run", impl="warp", **CHEETAH)
     assert env.physics.impl == "warp"
@@ -205,9 +240,11 @@ BOX = 'type="box" size="0.06 0.04 0.08"'
         (CAPSULE_GEOM, ELLIPSOID, 0.05, 1e-3),
         (ELLIPSOID, 'type="ellipsoid" size="0.04 0.08 0.06"', 0.015, 1e-3),
         (ELLIPSOID, BOX, 0.05, 1e-3),
+        # All of it in the box, which it may leave over an edge that is not near.
+        ('type="ellipsoid" size="0.008 0.012 0.04"', BOX, 0.05, 1e-3),
         (BOX, 'type="box" size="0.05 0.07 0.03"', 0.015, None),
     ],
-    ids=["sphere", "capsule", "ellipsoid", "box", "boxes"],
+    ids=["sphere", "capsule", "ellipsoid", "box", "in a box", "boxes"],
 )
 def test_contacts_are_the_originals(
     first: str, second: str, deepest: float, wrong: float | None
@@ -224,6 +261,24 @@ def test_contacts_are_the_originals(
     # When this fails, MJX-Warp was mended: remove our collider.
     *_, normal, different = contacts_off(contacts_of_warp(model, qpos), wanted)
     assert normal > wrong if wrong else different > 10
+
+
+def test_boxes_deep_in_the_floor_have_the_originals_contacts() -> None:
+    model = mujoco.MjModel.from_xml_string(f"""
+    <mujoco><worldbody>
+      <geom type="plane" size="1 1 1"/><body><freejoint/><geom {BOX}/></body>
+    </worldbody></mujoco>""")
+    rng = np.random.default_rng(0)
+    turns = rng.normal(size=(100, 4))
+    turns /= np.linalg.norm(turns, axis=1, keepdims=True)
+    qpos = np.column_stack([np.zeros((100, 2)), rng.uniform(-0.15, 0.03, 100), turns])
+    wanted = contacts_of_c(model, qpos)
+    with warp_collision.corrected_tables():
+        *off, different = contacts_off(contacts_of_warp(model, qpos), wanted)
+    assert np.all(np.array(off) < 1e-6), off
+    assert different == 0
+    # When this fails, MJX-Warp was mended: remove our collider.
+    assert contacts_off(contacts_of_warp(model, qpos), wanted)[-1] > 10
 
 
 def test_what_a_step_reads_is_the_originals() -> None:
