@@ -25,6 +25,7 @@ from envs.parity.tolerances import (
     CONTACT_POOR,
     CONVERGED,
     EXCEPTIONS,
+    MOST_BEYOND,
     MOST_EXPLAINED,
     RESET_LEVEL,
     TOLERANCE,
@@ -160,8 +161,9 @@ least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32'
 (mostly, two bodies then touch in this physics step or in the next), or from the very same start
 with its iterative searches ended elsewhere; or if the port's step, repeated in float64, ends within
 {EXACT:g} of the original in qpos and qvel; or if a run in float64 stays within {EXACT_RUN:g} of it.
-Columns *beyond* show how many there are, and how many are explained. Apart from steps that are
-right in float64, at most {100 * MOST_EXPLAINED:g} % of a task's may need that.
+Columns *beyond* show how many there are, and how many are explained. At most
+{100 * MOST_BEYOND:g} % of a task's steps may need that, and {100 * MOST_EXPLAINED:g} % not counting
+those that are right in float64.
 
 A task is *exact* if it passes
 
@@ -182,7 +184,7 @@ have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {_list(BALAN
     ]
     for prefix, exception in EXCEPTIONS.items():
         text.append(
-            f"{prefix} is held to {exception.one_step:g} after one step"
+            f"`{prefix}` is held to {exception.one_step:g} after one step"
             + (f" and {exception.open_loop:g} over 50" if exception.open_loop else "")
             + f": {exception.reason}"
         )

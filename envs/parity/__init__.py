@@ -47,6 +47,7 @@ from envs.parity.original import Steps, record
 from envs.parity.port import BATCH, Port
 from envs.parity.tolerances import (
     CONVERGED,
+    MOST_BEYOND,
     MOST_EXPLAINED,
     RESET_LEVEL,
     TOLERANCE,
@@ -167,7 +168,7 @@ def measured() -> dict[str, dict[str, Any]]:
 def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
     """Returns whether a measured task passes each of `CHECKS`; None where it is not held to it."""
 
-    def within(part: str, limit: float | None, most: int) -> bool | None:
+    def within(part: str, limit: float | None, most: int, at_all: int) -> bool | None:
         if limit is None:
             return None
         # An infinite error is stored as null, and nothing explains it.
@@ -177,13 +178,18 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
         if max(worst) <= limit:
             return True
         looked_into = result["rounding"][part]
-        unproven = looked_into["beyond"] - looked_into.get("exact", 0)
-        return looked_into["explained"] == looked_into["beyond"] and unproven <= most
+        beyond = looked_into["beyond"]
+        unproven = beyond - looked_into.get("exact", 0)
+        return looked_into["explained"] == beyond <= at_all and unproven <= most
 
     allowed = tolerance(name)
-    one_step = within("one_step", allowed.one_step, int(MOST_EXPLAINED * result["states"]))
+    steps = result["states"]
+    one_step = within(
+        "one_step", allowed.one_step, int(MOST_EXPLAINED * steps), int(MOST_BEYOND * steps)
+    )
     # A run goes wrong by rounding only if its single steps are right.
-    open_loop = within("open_loop", allowed.open_loop, BATCH if one_step else 0)
+    runs = BATCH if one_step else 0
+    open_loop = within("open_loop", allowed.open_loop, runs, runs)
     # A return that is not finite is stored as null, and is equal to none.
     ours, theirs = (
         [np.nan if x is None else x for x in result["returns"][simulator]]

@@ -32,6 +32,9 @@ MOST_EXPLAINED = 0.02
 """Share of a task's steps that may be beyond its tolerance if rounding explains each of them, not
 counting those that are right in float64."""
 
+MOST_BEYOND = 0.05
+"""The same, counting these: a port that is wrong in float32 alone is wrong as well."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
@@ -54,6 +57,13 @@ EXCEPTIONS: dict[str, Tolerance] = {
         reason="it shows contact forces, clipped to 1 N. A light contact's force is a stiffness "
         "times a difference of accelerations of thousands, of which float32 keeps some tenths of "
         "a newton. In float64, the steps that differ most agree to 3e-8.",
+    ),
+    "dmc/dog_fetch": Tolerance(
+        one_step=0.01,
+        reason="it has walls, so that it is not computed around the origin as the other dogs are. "
+        "Some metres away, float32 rounds positions to 5e-7 m, of which stiff contacts make "
+        "millinewtons at the feet, whose forces are shown. Of 20 steps beyond 0.001, 15 were "
+        "within it once they were moved to the origin.",
     ),
     "gym/Humanoid": Tolerance(
         one_step=0.01,
