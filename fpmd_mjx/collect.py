@@ -9,6 +9,7 @@ from envs.wrappers import Outcome
 from fpmd_mjx import normalize, replay
 from fpmd_mjx.normalize import Normalizer
 from fpmd_mjx.replay import Rows
+from fpmd_mjx.seeds import over_seeds
 
 if TYPE_CHECKING:
     from fpmd_mjx.program import Program, TrainState
@@ -24,7 +25,7 @@ def vector_step(program: "Program", state: "TrainState") -> tuple["TrainState", 
     keys, act_keys, random_keys = split(state.key, 3)
 
     def explore() -> jax.Array:
-        return jax.vmap(
+        return over_seeds(
             lambda learner, stats, obs, key: program.agent.explore(
                 learner, normalize.apply(stats, obs), key
             )[0]

@@ -54,10 +54,11 @@ class _Twins:
     action_size: int
 
     def init(self, key: jax.Array) -> Params:
-        return self.net.init(key, jnp.zeros((1, self.obs_size + self.action_size)))
+        return self.net.init(key, jnp.zeros((2, 1, self.obs_size + self.action_size)))
 
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return cast(jax.Array, self.net.apply(params, jnp.concatenate([obs, action], -1)))
+        x = jnp.concatenate([obs, action], -1)
+        return cast(jax.Array, self.net.apply(params, jnp.broadcast_to(x, (2, *x.shape))))
 
 
 @dataclass(frozen=True)

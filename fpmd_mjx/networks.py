@@ -39,15 +39,17 @@ class MLP(nn.Module):
 
 
 def ensemble(size: int, **mlp: Any) -> nn.Module:
-    """`size` independent MLPs on one input: (..., features) -> (size, ..., out).
+    """`size` independent MLPs on an input each: (size, ..., features) -> (size, ..., out).
 
-    The members are a leading axis of every parameter, so each layer is one batched product.
+    The members are a leading axis of every parameter, so each layer is one batched product. Where
+    all have the same input, broadcast it: a product of one input and all members comes out with
+    the members in the middle, and is transposed.
     """
     members = nn.vmap(
         MLP,
         variable_axes={"params": 0},
         split_rngs={"params": True},
-        in_axes=None,
+        in_axes=0,
         out_axes=0,
         axis_size=size,
     )

@@ -22,6 +22,7 @@ from fpmd_mjx.counter import Counter
 from fpmd_mjx.learn import Agent, Learner, Metrics, learn, make_agent
 from fpmd_mjx.normalize import Normalizer
 from fpmd_mjx.replay import Batch, Replay
+from fpmd_mjx.seeds import over_seeds
 
 ONE_STEP_ERROR_STEPS = 20
 """Network calls of the sample that `actor/one_step_error` compares the one-step action with."""
@@ -147,7 +148,7 @@ class Program:
             batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0))(
                 state.replay, state.normalizer, sample_keys
             )
-            learner, metrics = jax.vmap(
+            learner, metrics = over_seeds(
                 lambda learner, batches, key: learn(
                     self.agent, learner, batches, key, state.updates
                 )

@@ -102,7 +102,7 @@ def test_hl_gauss_loss_equals_scipy() -> None:
     critic = make("hl_gauss")
     params = jit(critic.init)(jax.random.key(0))
     obs, action, target, mask = drawn(2)
-    logits = critic.net.apply(params, jnp.concatenate([obs, action], -1))
+    logits = critic._outputs(params, obs, action)
     log_p = scipy.special.log_softmax(np.array(logits, np.float64), -1)
     cross_entropy = -np.sum(histograms(np.array(target), critic) * log_p, -1)
     wanted = cross_entropy[:, np.array(mask) > 0].mean(1).sum()
