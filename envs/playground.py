@@ -11,13 +11,15 @@ two apart, as for any task.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from mujoco import mjx
 
@@ -74,7 +76,10 @@ class PlaygroundEnv(Env):
         registry = _registry()
         config = registry.get_default_config(name)
         try:
-            self._env = registry.load(name, config, {"impl": impl} if "impl" in config else None)
+            with _older_names():
+                self._env = registry.load(
+                    name, config, {"impl": impl} if "impl" in config else None
+                )
         except Exception as error:
             # Locomotion and manipulation tasks fetch their robots' models when first loaded.
             raise UnsupportedModelError(
@@ -138,6 +143,17 @@ class PlaygroundEnv(Env):
         return jax.tree.map(
             lambda leaf, dtype: jnp.asarray(leaf, dtype), _kept(theirs), self._dtypes
         )
+
+
+@contextlib.contextmanager
+def _older_names() -> Iterator[None]:
+    """Playground 0.2 compares versions as strings, takes MuJoCo 3.17 for older than 3.3, and asks
+    for a method under its former name."""
+    mujoco.MjSpec.find_body = mujoco.MjSpec.body
+    try:
+        yield
+    finally:
+        del mujoco.MjSpec.find_body
 
 
 def _kept(theirs: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_the_facts_are_those_of_the_registry(env: Any) -> None:
     assert (set(spec.action_low), set(spec.action_high)) == ({-1.0}, {1.0})
 
 
-@pytest.mark.parametrize("task", [TASK, "CheetahRun"])
+@pytest.mark.parametrize("task", registry.dm_control_suite.ALL_ENVS)
 def test_states_keep_their_types(task: str) -> None:
     env = envs.make(f"playground/{task}", impl="jax")
     reset = jax.eval_shape(env.reset, jax.random.key(0))
