@@ -99,7 +99,7 @@ def one_step(
     for i in np.flatnonzero(~exact):
         row = looked_into[i]
         explained[i] = _within(spread(row), found, row, limit) or _within(
-            _from_itself(real, seen.take(looked_into[i : i + 1]), scale, limit), found, row, limit
+            from_itself(real, seen.take(looked_into[i : i + 1]), scale, limit), found, row, limit
         )
     return {
         "beyond": len(beyond),
@@ -146,6 +146,39 @@ def open_loop(
             twins.env.physics, columns, runs.under_way[:, rest], right, scale, EXACT_RUN
         )
     return {"beyond": len(beyond), "explained": int(explained.sum())}
+
+
+def from_itself(
+    real: RealEnv, seen: Steps, scale: dict[str, np.ndarray], limit: float
+) -> dict[str, float]:
+    """Returns how far the original parts from itself if its searches end elsewhere.
+
+    Args:
+        real: the original, with the settings that it was recorded with.
+        seen: the step, (1, ...).
+        scale: the units of relative errors.
+        limit: how far it may be from what was recorded when it is played again as it was.
+
+    Returns:
+        The largest relative difference of observation and reward; 0 if the original cannot be put
+        back to where it was, as its task remembers more than the physics.
+    """
+
+    def again() -> dict[str, np.ndarray]:
+        real.set_state(seen.qpos[0], seen.qvel[0], seen.act[0])
+        real.data.qacc_warmstart[:] = seen.warmstart[0]
+        obs, reward, *_ = real.step(seen.action[0])
+        return {"obs": obs, "reward": np.asarray(reward)}
+
+    def apart(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
+        return {x: float(np.max(np.abs(ours[x] - theirs[x]) / scale[x])) for x in JUDGED}
+
+    same = again()
+    with searching_otherwise(real.model):
+        other = again()
+    recorded = {"obs": seen.next_obs[0], "reward": seen.reward[0]}
+    put_back = max(apart(same, recorded).values()) <= limit
+    return apart(other, same) if put_back else dict.fromkeys(JUDGED, 0.0)
 
 
 def exact_in_float64(
@@ -224,29 +257,6 @@ def _beyond(found: dict[str, np.ndarray], limit: float) -> np.ndarray:
 
 def _within(apart: dict[str, float], found: dict[str, np.ndarray], row: int, limit: float) -> bool:
     return all(found[what][row] <= max(limit, FACTOR * apart[what]) for what in JUDGED)
-
-
-def _from_itself(
-    real: RealEnv, seen: Steps, scale: dict[str, np.ndarray], limit: float
-) -> dict[str, float]:
-    """Returns how far the original parts from itself in one step if its searches end elsewhere; 0
-    if it cannot be put back to where it was, as its task remembers more than the physics."""
-
-    def again() -> dict[str, np.ndarray]:
-        real.set_state(seen.qpos[0], seen.qvel[0], seen.act[0])
-        real.data.qacc_warmstart[:] = seen.warmstart[0]
-        obs, reward, *_ = real.step(seen.action[0])
-        return {"obs": obs, "reward": np.asarray(reward)}
-
-    def apart(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
-        return {x: float(np.max(np.abs(ours[x] - theirs[x]) / scale[x])) for x in JUDGED}
-
-    same = again()
-    with searching_otherwise(real.model):
-        other = again()
-    recorded = {"obs": seen.next_obs[0], "reward": seen.reward[0]}
-    put_back = max(apart(same, recorded).values()) <= limit
-    return apart(other, same) if put_back else dict.fromkeys(JUDGED, 0.0)
 
 
 def _moved(state: State, rng: np.random.Generator) -> State:

@@ -14,6 +14,7 @@ import pytest
 
 import envs
 from envs import parity
+from envs.parity import rounding
 from envs.parity.compare import different_flags, errors, scales
 from envs.parity.controllers import Policy, policies, uniform, waves
 from envs.parity.original import Starts, record
@@ -196,3 +197,21 @@ def test_an_infinite_error_passes_nothing(name: str) -> None:
     assert not verdict["one_step"]
     assert verdict["open_loop"] in (False, None)
     assert parity.status(name, found).startswith("differs: one_step")
+
+
+def test_what_the_original_does_not_know_is_found_out() -> None:
+    """Its solver is told to end early; played again with searches that go on, it goes elsewhere."""
+    env, real = load("dmc/walker_walk").env, envs.make_real("dmc/walker_walk")
+
+    def parts(tolerance: float, **wrong: float) -> float:
+        real.model.opt.tolerance = tolerance
+        seen = record(env, real, [uniform(env.spec)], 1, seed=0, longest=BATCH)
+        scale = scales(seen)
+        seen = dataclasses.replace(seen, **{x: getattr(seen, x) + by for x, by in wrong.items()})
+        rows = (seen.take(np.array([i])) for i in range(BATCH))
+        return max(rounding.from_itself(real, row, scale, TOLERANCE)["obs"] for row in rows)
+
+    assert parts(1e-8) < 1e-5
+    assert parts(1.0) > 1e-3
+    # It cannot be put back to where it was seen, as if the task remembered more.
+    assert parts(1.0, next_obs=0.1) == 0.0
