@@ -6,6 +6,7 @@ import copy
 import dataclasses
 
 import numpy as np
+import pytest
 
 from envs.parity import rounding
 from envs.parity.compare import Runs, errors, open_loop, scales
@@ -43,8 +44,8 @@ def test_a_pole_on_its_tip_falls_as_rounding_has_it() -> None:
     runs = Runs.of(seen)
     found = open_loop(task.port, runs, scale)
     few = {what: np.where(np.arange(BATCH) < 3, error, 0.0) for what, error in found.items()}
-    beyond, explained = rounding.open_loop(task.port, runs, few, scale, TOLERANCE)
-    assert beyond == explained > 0
+    looked_into = rounding.open_loop(task.port, runs, few, scale, TOLERANCE)
+    assert looked_into["beyond"] == looked_into["explained"] > 0
 
 
 def test_a_wrong_force_is_not_explained() -> None:
@@ -52,9 +53,9 @@ def test_a_wrong_force_is_not_explained() -> None:
     seen, scale = recorded(task, "uniform", longest=5 * BATCH)
     found = errors(wrong.one_step(seen), seen, scale)
     limit = 1e-4
-    beyond, explained = rounding.one_step(wrong, seen, found, scale, limit)
-    assert beyond > len(seen) // 2
-    assert explained == 0
+    looked_into = rounding.one_step(wrong, task.real, seen, found, scale, limit)
+    assert looked_into.pop("beyond") > len(seen) // 2
+    assert looked_into == {"explained": 0, "exact": 0}
     # Not even by its own physics in float64, where the original's own are exact.
     some, always = np.arange(len(seen)) < 3, np.ones((1, len(seen)), bool)
     right, heavy = (port.env.physics for port in (task.port, wrong))
@@ -84,21 +85,22 @@ def test_a_fault_of_the_task_is_not_explained() -> None:
     seen, scale = recorded(task, "uniform", longest=BATCH)
     seen = dataclasses.replace(seen, next_obs=seen.next_obs + np.float32(0.01))
     found = errors(task.port.one_step(seen), seen, scale)
-    beyond, explained = rounding.one_step(task.port, seen, found, scale, TOLERANCE)
-    assert (beyond, explained) == (len(seen), 0)
+    looked_into = rounding.one_step(task.port, task.real, seen, found, scale, TOLERANCE)
+    assert looked_into == {"beyond": len(seen), "explained": 0, "exact": 0}
 
 
-def test_no_more_steps_are_looked_into_than_allowed() -> None:
+def test_what_is_right_in_float64_is_exact() -> None:
     task = on_c(BALANCING)
     seen, scale = recorded(task, "uniform", longest=BATCH)
-    found = errors(task.port.one_step(seen), seen, scale)
-    looked: list[int] = []
+    found = {what: np.full(len(seen), 1.0) for what in rounding.JUDGED}
+    looked_into = rounding.one_step(task.port, task.real, seen, found, scale, TOLERANCE)
+    assert looked_into == dict.fromkeys(("beyond", "explained", "exact"), len(seen))
 
-    def spread(row: int) -> dict[str, float]:
-        looked.append(row)
-        return dict.fromkeys(rounding.JUDGED, np.inf)
 
-    many = {what: np.full(rounding.MOST + 50, 1.0) for what in found}
-    beyond, explained = rounding._explained(many, TOLERANCE, spread)
-    assert (len(beyond), explained.sum()) == (rounding.MOST + 50, rounding.MOST)
-    assert looked == list(range(rounding.MOST))
+def test_no_more_steps_are_looked_into_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, most = on_c(BALANCING), 3
+    seen, scale = recorded(task, "uniform", longest=BATCH)
+    monkeypatch.setattr(rounding, "MOST", most)
+    found = {what: np.full(len(seen), 1.0) for what in rounding.JUDGED}
+    looked_into = rounding.one_step(task.port, task.real, seen, found, scale, TOLERANCE)
+    assert looked_into == {"beyond": len(seen), "explained": most, "exact": most}
