@@ -62,7 +62,7 @@ def _rendered(path: Path) -> str | None:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    if isinstance(content, dict) and {"cells", "rounds"} <= content.keys():
+    if isinstance(content, dict) and {"cells", "rounds", "complete"} <= content.keys():
         return bench_table(content)
     if isinstance(content, list) and all(isinstance(x, dict) and "eval" in x for x in content):
         return table(content)

@@ -69,7 +69,13 @@ PEERS = {
         varied=("actor", "improvement.candidates", "learn.policy_delay"),
     ),
     "peers-return": Peers(
-        defaults=("task=playground/CheetahRun", "task.impl=auto", "preset=fast", "actor=fpmd_m"),
+        defaults=(
+            "task=playground/CheetahRun",
+            "task.impl=auto",
+            "preset=fast",
+            "actor=fpmd_m",
+            "eval.episodes=128",  # as many as brax's
+        ),
         fixed=("seeds=1",),
     ),
 }
