@@ -140,7 +140,9 @@ def _against_peers(name: str, named: list[str], overrides: list[str]) -> list[st
     if len(set(named)) > 1:
         raise ConfigError(f"benchmark {name} has settings of its own: measure it alone.")
     if not all(map(importlib.util.find_spec, ("brax", "mujoco_playground"))):
-        raise ConfigError(f"benchmark {name} needs brax: run `pip install 'fpmd-mjx[peers]'`.")
+        raise ConfigError(
+            f"benchmark {name} needs brax and Playground: run `pip install 'fpmd-mjx[peers]'`."
+        )
     peers = PEERS[name]
     chosen = {_key(override) for override in overrides}
     for key in (*map(_key, peers.fixed), *peers.varied):

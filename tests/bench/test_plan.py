@@ -35,6 +35,7 @@ def test_peers_have_settings_of_their_own_which_the_command_may_change() -> None
 def test_the_target_and_the_limit_of_peers() -> None:
     [cell] = make_plan(["peers-return", "target=800", "limit=60"], 3).cells
     assert (cell.target, cell.limit, cell.config.preset) == (800.0, 60.0, "fast")
+    assert cell.config.eval.episodes == 128  # as many as brax's
 
 
 def test_without_their_packages_a_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

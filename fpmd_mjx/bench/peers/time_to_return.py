@@ -67,7 +67,8 @@ def train(
         )
 
     settings = tuned_settings(algorithm, task, impl) | {"seed": seed, "progress_fn": progress}
-    # `train` blocks and calls back: what it tells is yielded here while it goes on.
+    # `train` blocks and calls back: what it tells is yielded here while it goes on. It cannot be
+    # ended from here; who has seen enough ends the process.
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(_train, algorithm, settings, clock)
         ended.add_done_callback(lambda _: records.put(None))
