@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        print("fpmd: interrupted; the same command goes on from what is saved", file=sys.stderr)
+        print(f"fpmd: {args.interrupted}", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -44,6 +44,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fpmd", description="Train one-step flow policies.")
+    parser.set_defaults(interrupted="interrupted; the same command goes on from what is saved")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train, or continue, one run")
@@ -80,11 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     tasks.set_defaults(run=_tasks)
 
-    listed = "\n".join(f"  {name:9} {what}" for name, what in BENCHMARKS.items())
+    listed = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
     bench = commands.add_parser(
         "bench",
         help="measure speed, start-up, memory and latency",
-        description=f"Prints `name.metric value`. Benchmarks, all by default:\n{listed}",
+        description="Prints `name.metric value`. Benchmarks, by default all but those of peers:\n"
+        f"{listed}",
         epilog="A key may have several values, key=a,b: each combination is measured, in turns.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -96,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--out", type=Path, metavar="FILE", help="JSON, with quartiles")
     bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_bench, interrupted="bench interrupted before anything was measured")
 
     report = commands.add_parser("report", help="show results as a Markdown table")
     report.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="JSON, or a folder")

@@ -97,6 +97,8 @@ def versions() -> dict[str, str]:
         "dm-control",
         "gymnasium",
         "warp-lang",
+        "playground",
+        "brax",
     ]
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in names:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fpmd_mjx.bench.target import MORE_THAN
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.display import clock
 from fpmd_mjx.logs import read_metrics, write_json
@@ -61,7 +62,7 @@ def _rendered(path: Path) -> str | None:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    if isinstance(content, dict) and {"cells", "rounds"} <= content.keys():
+    if isinstance(content, dict) and {"cells", "rounds", "complete"} <= content.keys():
         return bench_table(content)
     if isinstance(content, list) and all(isinstance(x, dict) and "eval" in x for x in content):
         return table(content)
@@ -69,9 +70,12 @@ def _rendered(path: Path) -> str | None:
 
 
 def bench_table(results: dict[str, Any]) -> str:
-    """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid."""
+    """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid; a bound
+    stands in the row of what it bounds."""
     cells = results["cells"]
-    names = list(dict.fromkeys(name for cell in cells for name in cell["metrics"]))
+    names = list(
+        dict.fromkeys(name.replace(MORE_THAN, "") for cell in cells for name in cell["metrics"])
+    )
     header = [cell["label"].replace(",", ", ") or cell["config"]["task"]["name"] for cell in cells]
     lines = [
         f"`{results['command']}` on {results['device']}, commit {results['commit']}, jax "
@@ -81,17 +85,24 @@ def bench_table(results: dict[str, Any]) -> str:
         "|---|" + "---:|" * len(cells),
     ]
     for name in names:
-        values = [_measured(name, cell["metrics"].get(name)) for cell in cells]
+        values = [_measured(name, cell["metrics"]) for cell in cells]
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     lines += [
         "",
         f"Medians of {results['rounds']} turns (with the quartiles); what has none was measured "
         "once.",
     ]
+    if not results["complete"]:
+        lines += ["", "Interrupted: what was measured until then, in fewer turns."]
     return "\n".join(lines) + "\n"
 
 
-def _measured(name: str, value: Any) -> str:
+def _measured(name: str, metrics: dict[str, Any]) -> str:
+    parent, _, key = name.rpartition(".")
+    bound = metrics.get(f"{parent}.{MORE_THAN}{key}")
+    if bound is not None:
+        return f"more than {_number(bound)}"
+    value = metrics.get(name)
     if value is None:
         return "-"
     if isinstance(value, dict):

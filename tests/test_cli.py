@@ -35,6 +35,8 @@ MISTAKES = [
     ["bench", "learn", "--rounds", "0"],
     ["bench", "learn", "--rounds", "3", "learn.batch=8,0"],
     ["bench", "target"],
+    ["bench", "peers-return"],
+    ["bench", "peers-speed", "seeds=2"],
 ]
 
 SCRIPT = """

@@ -8,6 +8,7 @@ calls MODULE.FUNCTION(*ARGUMENTS), of a JSON list, and prints what it yields, a 
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -60,6 +61,8 @@ def empty_caches(folder: Path) -> dict[str, str]:
 
 def _main(module: str, function: str, arguments: str) -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # libraries announce themselves on stdout
+    # A terminal interrupts both processes: the one that reads ends this one, and says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for record in getattr(importlib.import_module(module), function)(*json.loads(arguments)):
             print(json.dumps(record), file=out, flush=True)

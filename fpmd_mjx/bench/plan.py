@@ -1,6 +1,7 @@
 """What `fpmd bench` is asked for: benchmarks, and the cells of a grid of settings."""
 
 import difflib
+import importlib.util
 import itertools
 import math
 import re
@@ -17,18 +18,80 @@ BENCHMARKS = {
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
-    "target": "training until the one_step return of target=RETURN",
+    "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
+    "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
+    "peers-return": "training until target=RETURN, and brax's SAC and PPO as tuned for Playground",
+}
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Settings of a benchmark against peers, which are what the peers can do.
+
+    defaults: where the command says nothing else; fixed: what it cannot change; varied: keys whose
+    values the benchmark chooses itself.
+    """
+
+    defaults: tuple[str, ...]
+    fixed: tuple[str, ...]
+    varied: tuple[str, ...] = ()
+
+
+PEERS = {
+    "peers-speed": Peers(
+        defaults=(
+            "task=playground/CartpoleSwingup,playground/CheetahRun,playground/WalkerWalk",
+            "task.impl=auto",
+            "preset=paper",
+            "num_envs=64",
+            "warmup_steps=1024",
+            "env_steps=1099511627776",  # no end
+            "epoch_steps=16384",
+            "actor.hidden=[256,256]",
+            "actor.layer_norm=false",
+            "learn.batch=256",
+            "learn.updates=2",
+            "learn.replay=1000000",
+            "learn.normalize_obs=true",
+        ),
+        fixed=(
+            "seeds=1",
+            "task.action_repeat=1",
+            "actor.activation=relu",
+            "critic.kind=scalar",
+            "critic.activation=relu",
+            "critic.hidden=${actor.hidden}",
+            "critic.layer_norm=${actor.layer_norm}",
+            "learn.n_step=1",
+            "learn.collect_steps=1",
+            "learn.dtype=float32",
+        ),
+        varied=("actor", "improvement.candidates", "learn.policy_delay"),
+    ),
+    "peers-return": Peers(
+        defaults=(
+            "task=playground/CheetahRun",
+            "task.impl=auto",
+            "preset=fast",
+            "actor=fpmd_m",
+            "eval.episodes=128",  # as many as brax's
+        ),
+        fixed=("seeds=1",),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Cell:
     """One point of the grid. label: what sets it apart, such as `seeds=1,num_envs=64`, empty if
-    nothing does; target: the return of the benchmark `target`."""
+    nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
+    `target` and `peers-return`; limit: wall seconds after which they end without it."""
 
     label: str
     config: Config
-    target: float | None
+    overrides: tuple[str, ...] = ()
+    target: float | None = None
+    limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +105,8 @@ class Plan:
 
 
 def make_plan(words: list[str], rounds: int) -> Plan:
-    """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply.
+    """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
+    none against peers.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -54,13 +118,51 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         if name not in BENCHMARKS:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
             raise ConfigError(f"benchmark {name} is unknown: choose one of {', '.join(close)}.")
+    for name in named:
+        if name in PEERS:
+            overrides = _against_peers(name, named, overrides)
     cells = tuple(_cells(overrides))
     has_target = cells[0].target is not None
-    if "target" in named and not has_target:
-        raise ConfigError("benchmark target needs a return to reach: add target=RETURN.")
-    default = [name for name in BENCHMARKS if name != "target" or has_target]
+    for name in ("target", "peers-return"):
+        if name in named and not has_target:
+            raise ConfigError(f"benchmark {name} needs a return to reach: add target=RETURN.")
+    if cells[0].limit is not None and not has_target:
+        raise ConfigError("limit=SECONDS is of training to a return: add target=RETURN.")
+    default = [name for name in BENCHMARKS if name not in PEERS]
+    if not has_target:
+        default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))
     return Plan(benchmarks, cells, rounds)
+
+
+def _against_peers(name: str, named: list[str], overrides: list[str]) -> list[str]:
+    """`overrides` over the settings of a benchmark in `PEERS`."""
+    if len(set(named)) > 1:
+        raise ConfigError(f"benchmark {name} has settings of its own: measure it alone.")
+    if not all(map(importlib.util.find_spec, ("brax", "mujoco_playground"))):
+        raise ConfigError(
+            f"benchmark {name} needs brax and Playground: run `pip install 'fpmd-mjx[peers]'`."
+        )
+    peers = PEERS[name]
+    chosen = {_key(override) for override in overrides}
+    for key in (*map(_key, peers.fixed), *peers.varied):
+        if key in chosen:
+            raise ConfigError(f"benchmark {name} chooses {key} itself: leave it out.")
+    defaults = [default for default in peers.defaults if _key(default) not in chosen]
+    overrides = [*defaults, *overrides]
+    for override in overrides:
+        if _key(override) == "task" and not all(
+            task.startswith("playground/") for task in override.partition("=")[2].split(",")
+        ):
+            raise ConfigError(
+                f"{override} is not possible with {name}: peers train on Playground's tasks, such "
+                "as task=playground/CheetahRun."
+            )
+    return [*overrides, *peers.fixed]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
 
 
 def _cells(overrides: list[str]) -> list[Cell]:
@@ -76,17 +178,18 @@ def _cells(overrides: list[str]) -> list[Cell]:
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
         label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
-        target = _number(chosen.pop("target")) if "target" in chosen else None
-        config = configs.load([f"{key}={value}" for key, value in chosen.items()])
-        cells.append(Cell(label, config, target))
+        target = _number("target", chosen.pop("target")) if "target" in chosen else None
+        limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
+        words = tuple(f"{key}={value}" for key, value in chosen.items())
+        cells.append(Cell(label, configs.load(list(words)), words, target, limit))
     return cells
 
 
-def _number(text: str) -> float:
+def _number(key: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ConfigError(f"target={text} is not possible: give a finite return.")
+        raise ConfigError(f"{key}={text} is not possible: give a finite number.")
     return value

@@ -2,8 +2,10 @@
 
 import dataclasses
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ import yaml
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
 from fpmd_mjx.bench import latency, phases, startup, target
+from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
 from fpmd_mjx.bench.timing import Measured, Quartiles, interleave, rates
 from fpmd_mjx.display import console
 from fpmd_mjx.program import make_program
-from fpmd_mjx.train import use_compile_cache
+from fpmd_mjx.train import Interrupted, use_compile_cache
 
 Metrics = Mapping[str, Quartiles | float]
+Seconds = list[list[float]]  # [measured][round]
 
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
     "startup": startup.startup,
@@ -32,20 +36,34 @@ def run(plan: Plan, out: Path | None) -> None:
 
     Prints medians as they are found. out: where the JSON goes, which has the quartiles. All cells
     take turns with each other, and so are on the device at the same time.
+
+    Raises Interrupted at Ctrl-C, when what was measured until then is printed and written.
     """
     results = Results(plan, out)
+    try:
+        _measure(plan, results)
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT, results.interrupted()) from None
+    results.write(complete=True)
+
+
+def _measure(plan: Plan, results: "Results") -> None:
     # While this process has a GPU's memory, no other can measure on it: they come first.
     for name in plan.benchmarks:
         if name in IN_OWN_PROCESS:
             for cell in plan.cells:
                 results.add(cell, IN_OWN_PROCESS[name](cell))
+    for cell in plan.cells:
+        if "peers-speed" in plan.benchmarks:
+            speed.measure(cell, plan.rounds, partial(results.add, cell))
+        if "peers-return" in plan.benchmarks:
+            time_to_return.measure(cell, partial(results.add, cell))
     names = tuple(name for name in plan.benchmarks if name in phases.PHASES)
     use_compile_cache()
     if names:
         _phases(plan, names, results)
     if "latency" in plan.benchmarks:
         _latency(plan, results)
-    results.write()
 
 
 class Results:
@@ -63,18 +81,28 @@ class Results:
             shown = value.median if isinstance(value, Quartiles) else value
             print(f"{name}{suffix} {shown:.6g}", flush=True)
 
-    def write(self) -> None:
+    def write(self, complete: bool) -> None:
         """The file, where one is asked for. Looks at the device."""
         if self._out is not None:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            logs.write_json(self._out, self.content())
+            logs.write_json(self._out, self.content(complete))
 
-    def content(self) -> dict[str, Any]:
-        """The results and what they were measured with, ready for JSON."""
+    def interrupted(self) -> str:
+        """Writes what there is, and says so."""
+        if not any(self._metrics.values()):
+            return "bench interrupted before anything was measured"
+        self.write(complete=False)
+        where = "printed" if self._out is None else f"printed, and written to {self._out}"
+        return f"bench interrupted; what was measured until then is {where}"
+
+    def content(self, complete: bool) -> dict[str, Any]:
+        """The results and what they were measured with, ready for JSON; complete: whether the plan
+        was carried out to its end."""
         return {
             "command": shlex.join(["fpmd", *sys.argv[1:]]),
             **logs.provenance(),
             "rounds": self._plan.rounds,
+            "complete": complete,
             "cells": [
                 {
                     "label": cell.label,
@@ -102,12 +130,15 @@ def _phases(plan: Plan, names: tuple[str, ...], results: Results) -> None:
         console.print(f"compiling {cell.config.task.name} {cell.label}", markup=False)
         workload = phases.Workload(program, names)
         measured += [workload.phase(name) for name in names]
-    seconds = interleave(measured, plan.rounds)
-    for i, cell in enumerate(plan.cells):
-        ours = slice(i * len(names), (i + 1) * len(names))
-        for each, times in zip(measured[ours], seconds[ours], strict=True):
-            results.add(cell, rates(each, times))
-        results.add(cell, phases.derived(dict(zip(names, seconds[ours], strict=True))))
+
+    def add(seconds: Seconds) -> None:
+        for i, cell in enumerate(plan.cells):
+            ours = slice(i * len(names), (i + 1) * len(names))
+            for each, times in zip(measured[ours], seconds[ours], strict=True):
+                results.add(cell, rates(each, times))
+            results.add(cell, phases.derived(dict(zip(names, seconds[ours], strict=True))))
+
+    _take_turns(measured, plan.rounds, add)
 
 
 def _latency(plan: Plan, results: Results) -> None:
@@ -117,7 +148,21 @@ def _latency(plan: Plan, results: Results) -> None:
         found, calls = latency.measurements(make_program(cell.config))
         chunks.append(found)
         results.add(cell, calls)
-    seconds = interleave([chunk for found in chunks for chunk in found], plan.rounds)
-    for cell, found in zip(plan.cells, chunks, strict=True):
-        results.add(cell, latency.results(found, seconds[: len(found)]))
-        seconds = seconds[len(found) :]
+
+    def add(seconds: Seconds) -> None:
+        for cell, found in zip(plan.cells, chunks, strict=True):
+            results.add(cell, latency.results(found, seconds[: len(found)]))
+            seconds = seconds[len(found) :]
+
+    _take_turns([chunk for found in chunks for chunk in found], plan.rounds, add)
+
+
+def _take_turns(measured: Sequence[Measured], rounds: int, add: Callable[[Seconds], None]) -> None:
+    """Calls `add` at the end, or, where it is interrupted, with the rounds until then."""
+    turns: list[list[float]] = []
+    try:
+        for seconds in interleave(measured, rounds):
+            turns.append(seconds)
+    finally:
+        if turns:
+            add([list(own) for own in zip(*turns, strict=True)])

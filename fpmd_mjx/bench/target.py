@@ -2,13 +2,17 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.display import clock, console
+
+MORE_THAN = "more_than_"
 
 
 def train(text: str, target: float) -> Iterator[fresh.Record]:
@@ -51,21 +55,48 @@ def train(text: str, target: float) -> Iterator[fresh.Record]:
 
 
 def reach(cell: Cell) -> dict[str, float]:
-    """Training to the cell's target, with empty caches.
+    """Training to the cell's target, with empty caches."""
+    return timed("target", cell, train, configs.to_yaml(cell.config), cell.target)
 
-    train_seconds holds neither compilation nor evaluation; wall_seconds is from the command until
-    the target is known to be reached, and holds everything. reached: 1, or 0 at the end of the run.
+
+def timed(
+    name: str, cell: Cell, function: Callable[..., Iterator[fresh.Record]], *arguments: Any
+) -> dict[str, float]:
+    """Training to the cell's target in a process of its own with empty caches: `metrics`.
+
+    function: yields a record after each evaluation. It is stopped where that is on target or beyond
+    the cell's limit of wall seconds.
     """
     begin = time.perf_counter()
-    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         env = fresh.empty_caches(Path(folder))
-        for record in fresh.run(train, configs.to_yaml(cell.config), cell.target, env=env):
-            wall = time.perf_counter() - begin
-            console.print(
-                f"{cell.config.task.name} {cell.label} one_step {record['return']:.1f} of "
-                f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}"
-            )
-            found = {f"target.{name}": float(value) for name, value in record.items()}
-            found["target.wall_seconds"] = wall
-    return found
+        with closing(fresh.run(function, *arguments, env=env)) as records:
+            for record in records:
+                wall = time.perf_counter() - begin
+                console.print(
+                    f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} of "
+                    f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}",
+                    markup=False,
+                )
+                if record["reached"] or (cell.limit is not None and wall > cell.limit):
+                    break
+    return metrics(name, record, wall)
+
+
+def metrics(name: str, record: fresh.Record, wall: float) -> dict[str, float]:
+    """What the last evaluation tells. Where it is not on target, its seconds and env steps bound
+    those to the target from below, and are named more_than_...
+
+    train_seconds holds neither compilation nor evaluation, train_and_compile_seconds no evaluation;
+    wall_seconds is from the command until the target is known to be reached, and holds everything.
+    reached: 1 or 0.
+    """
+    spent = {key: value for key, value in record.items() if key not in ("return", "reached")}
+    spent["train_and_compile_seconds"] = record["train_seconds"] + record["compile_seconds"]
+    spent["wall_seconds"] = wall
+    prefix = "" if record["reached"] else MORE_THAN
+    return {
+        f"{name}.return": record["return"],
+        f"{name}.reached": float(record["reached"]),
+        **{f"{name}.{prefix}{key}": float(value) for key, value in spent.items()},
+    }

@@ -2,16 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 
-class Measured(Protocol):
-    """Something to measure: one of our programs, or a peer's.
-
-    name: of its metrics; env_steps, updates: what one chunk does, of all seeds together.
-    """
+class Work(Protocol):
+    """name: of its metrics; env_steps, updates: what one chunk does, of all seeds together."""
 
     @property
     def name(self) -> str: ...
@@ -22,9 +19,17 @@ class Measured(Protocol):
     @property
     def updates(self) -> int: ...
 
+
+class Runnable(Protocol):
+    """What can take turns."""
+
     def run(self) -> None:
         """One chunk of work: returns when it is done, and goes on from there the next time."""
         ...
+
+
+class Measured(Work, Runnable, Protocol):
+    """Something to measure."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +50,34 @@ class Quartiles:
 
 
 def interleave(
-    measured: Sequence[Measured],
+    measured: Sequence[Runnable],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[list[float]]:
-    """Seconds of `rounds` chunks of each, [measured][round]; in every round each runs once.
+) -> Iterator[list[float]]:
+    """Yields after each of `rounds` rounds the seconds of a chunk of each, [measured].
 
-    A round that does not count comes first: what is compiled, loaded or allocated on first use is
-    no run time. Who begins changes from round to round.
+    In every round each runs once, and who begins changes from round to round. A round that does not
+    count comes first: what is compiled, loaded or allocated on first use is no run time.
     """
     for each in measured:
         each.run()
-    seconds: list[list[float]] = [[] for _ in measured]
     for turn in range(rounds):
+        seconds = [0.0] * len(measured)
         for i in range(len(measured)):
             which = (turn + i) % len(measured)
             start = clock()
             measured[which].run()
-            seconds[which].append(clock() - start)
-    return seconds
+            seconds[which] = clock() - start
+        yield seconds
 
 
-def rates(measured: Measured, seconds: Sequence[float]) -> dict[str, Quartiles]:
+def rates(work: Work, seconds: Sequence[float]) -> dict[str, Quartiles]:
     """Env steps and updates per second of chunks that took `seconds`; what there is none of is
     left out."""
-    work = {"env_steps": measured.env_steps, "updates": measured.updates}
+    amounts = {"env_steps": work.env_steps, "updates": work.updates}
     return {
-        f"{measured.name}.{unit}_per_second": Quartiles.of(amount / x for x in seconds)
-        for unit, amount in work.items()
+        f"{work.name}.{unit}_per_second": Quartiles.of(amount / x for x in seconds)
+        for unit, amount in amounts.items()
         if amount
     }
 

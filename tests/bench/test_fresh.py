@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,15 @@ def test_closing_ends_the_process() -> None:
     assert time.monotonic() - start < 60
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def interrupted() -> Iterator[fresh.Record]:
+    os.kill(os.getpid(), signal.SIGINT)
+    yield {"alive": True}
+
+
+def test_a_terminals_interruption_is_left_to_the_one_that_reads() -> None:
+    assert list(fresh.run(interrupted)) == [{"alive": True}]
 
 
 def backend() -> Iterator[fresh.Record]:

@@ -1,17 +1,50 @@
 """The grid of a benchmark, and what is refused before anything is compiled."""
 
+import importlib.util
 import shlex
 from pathlib import Path
 
 import pytest
 
-from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
+from fpmd_mjx import config as configs
+from fpmd_mjx.bench.plan import BENCHMARKS, PEERS, make_plan
 from fpmd_mjx.config import ConfigError
 
 
-def test_no_benchmark_is_all_but_the_one_that_needs_a_target() -> None:
-    assert make_plan([], 3).benchmarks == tuple(x for x in BENCHMARKS if x != "target")
-    assert make_plan(["target=10"], 3).benchmarks == tuple(BENCHMARKS)
+def test_no_benchmark_is_all_but_those_that_need_a_target_or_peers() -> None:
+    own = tuple(x for x in BENCHMARKS if x not in PEERS)
+    assert make_plan([], 3).benchmarks == tuple(x for x in own if x != "target")
+    assert make_plan(["target=10"], 3).benchmarks == own
+
+
+def test_peers_have_settings_of_their_own_which_the_command_may_change() -> None:
+    cells = make_plan(["peers-speed"], 3).cells
+    names = ["playground/CartpoleSwingup", "playground/CheetahRun", "playground/WalkerWalk"]
+    assert [cell.config.task.name for cell in cells] == names
+    for cell in cells:
+        config = cell.config
+        assert (config.num_envs, config.learn.batch, config.learn.updates) == (64, 256, 2)
+        assert config.actor.hidden == config.critic.hidden == [256, 256]
+        assert configs.load(list(cell.overrides)) == config
+    words = ["peers-speed", "task=playground/FishSwim", "actor.hidden=[8]", "learn.batch=8"]
+    [cell] = make_plan(words, 3).cells
+    assert (cell.config.task.name, cell.config.learn.batch) == ("playground/FishSwim", 8)
+    assert cell.config.actor.hidden == cell.config.critic.hidden == [8]
+
+
+def test_the_target_and_the_limit_of_peers() -> None:
+    [cell] = make_plan(["peers-return", "target=800", "limit=60"], 3).cells
+    assert (cell.target, cell.limit, cell.config.preset) == (800.0, 60.0, "fast")
+    assert cell.config.eval.episodes == 128  # as many as brax's
+
+
+def test_without_their_packages_a_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "brax" else object()
+    )
+    with pytest.raises(ConfigError, match=r"pip install 'fpmd-mjx\[peers\]'"):
+        make_plan(["peers-speed"], 3)
+    assert make_plan(["physics"], 3).cells
 
 
 def test_without_a_grid_there_is_one_cell_without_a_label() -> None:
@@ -48,8 +81,15 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
     [
         (["progam"], "benchmark progam is unknown: choose one of program"),
         (["target"], "add target=RETURN"),
-        (["target=high"], "target=high is not possible: give a finite return"),
+        (["target=high"], "target=high is not possible: give a finite number"),
         (["target=nan"], "target=nan is not possible"),
+        (["target=1", "limit=soon"], "limit=soon is not possible"),
+        (["limit=60"], "limit=SECONDS is of training to a return: add target=RETURN"),
+        (["peers-return"], "benchmark peers-return needs a return to reach"),
+        (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
+        (["peers-speed", "actor=fpmd_m"], "peers-speed chooses actor itself"),
+        (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
+        (["peers-speed", "task=dmc/cheetah_run"], "peers train on Playground's tasks"),
         (["seeds=1,1"], "seeds=1,1 has a value twice"),
         (["seeds=1", "seeds=2"], "give all its values as seeds=a,b"),
         (["learn.batch=8,0"], "learn.batch=0 is not possible"),
@@ -71,8 +111,10 @@ def test_the_examples_of_the_docs_are_possible() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
     lines = [line.strip() for line in text.splitlines() if line.startswith("    fpmd bench ")]
     examples = [shlex.split(line)[2:] for line in lines if "[" not in line]
-    assert len(examples) == 4
+    assert len(examples) == 7
     for words in examples:
         if "--out" in words:
             del words[words.index("--out") :]
+        if "--rounds" in words:
+            del words[words.index("--rounds") :]
         assert make_plan(words, 1).cells

@@ -9,7 +9,9 @@ import pytest
 
 from fpmd_mjx import cli, report
 from fpmd_mjx.bench import latency, phases, run
+from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import make_plan
+from fpmd_mjx.bench.timing import Quartiles
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.logs import write_json
 
@@ -54,6 +56,12 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(phases, "Workload", Workload)
     monkeypatch.setattr(latency, "measurements", choices)
     monkeypatch.setattr(run, "use_compile_cache", lambda: None)
+
+    def peers(cell: Any, rounds: int, add: Any) -> None:
+        log.append(f"peers-speed of {cell.config.num_envs} in {rounds}")
+        add({"peers-speed.x.ratio_to_brax_sac": Quartiles(1.0, 2.0, 3.0)})
+
+    monkeypatch.setattr(speed, "measure", peers)
     for name in run.IN_OWN_PROCESS:
         monkeypatch.setitem(run.IN_OWN_PROCESS, name, own_process(name))
     return log
@@ -89,7 +97,9 @@ def test_the_file_has_everything_and_report_shows_it(
     assert cli.main(["bench", *words, "--out", str(path), "seeds=2"]) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     content = json.loads(path.read_text())
-    assert content.keys() == {"command", "device", "versions", "commit", "rounds", "cells"}
+    parts = {"command", "device", "versions", "commit", "rounds", "complete", "cells"}
+    assert content.keys() == parts
+    assert content["complete"]
     assert content["rounds"] == 3
     assert [cell["label"] for cell in content["cells"]] == ["num_envs=8", "num_envs=16"]
     for cell in content["cells"]:
@@ -112,6 +122,82 @@ def test_the_file_has_everything_and_report_shows_it(
     assert "Medians of 3 turns" in shown_text
 
 
+def test_peers_are_compared_for_each_cell(
+    log: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.run(make_plan(["peers-speed", "task=playground/FishSwim", "num_envs=8,16"], 2), None)
+    assert log == ["peers-speed of 8 in 2", "peers-speed of 16 in 2"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"peers-speed.x.ratio_to_brax_sac[num_envs={n}] 2" for n in (8, 16)
+    ]
+
+
+def test_bounds_stand_in_the_row_of_what_they_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def peers(cell: Any, add: Any) -> None:
+        reached = cell.config.seed == 0
+        prefix = "" if reached else "more_than_"
+        add({"peers-return.x.reached": float(reached), f"peers-return.x.{prefix}seconds": 20.5})
+
+    monkeypatch.setattr(time_to_return, "measure", peers)
+    monkeypatch.setattr(run, "use_compile_cache", lambda: None)
+    out = tmp_path / "bench.json"
+    run.run(make_plan(["peers-return", "target=5", "seed=0,1"], 2), out)
+    assert "peers-return.x.more_than_seconds[seed=1] 20.5" in capsys.readouterr().out
+    shown = report.render([out]).splitlines()
+    assert "| peers-return.x.seconds | 20.5 | more than 20.5 |" in shown
+    assert not any("more_than" in line for line in shown)
+
+
+def test_an_interruption_leaves_what_was_measured(
+    log: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def chunk(self: Chunk) -> None:
+        log.append(self.name)
+        if log.count("learn") == 4:  # the round that does not count, two, and half of a third
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Chunk, "run", chunk)
+    out = tmp_path / "bench.json"
+    words = ["bench", "memory", "physics", "learn", "--rounds", "5", "--out", str(out)]
+    assert cli.main(words) == 130
+    shown = capsys.readouterr()
+    assert shown.err.endswith(
+        "\nfpmd: bench interrupted; what was measured until then is printed, and written to "
+        f"{out}\n"
+    )
+    assert "learn.updates_per_second" in shown.out
+    content = json.loads(out.read_text())
+    assert not content["complete"]
+    assert content["cells"][0]["metrics"].keys() == {
+        "memory.some_bytes",
+        "physics.env_steps_per_second",
+        "learn.updates_per_second",
+    }
+    assert "Interrupted: what was measured until then" in report.render([out])
+
+
+def test_an_interruption_before_anything_was_measured_leaves_earlier_results(
+    log: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(cell: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(run.IN_OWN_PROCESS, "memory", stop)
+    out = tmp_path / "bench.json"
+    out.write_text("earlier")
+    assert cli.main(["bench", "memory", "--out", str(out)]) == 130
+    assert capsys.readouterr().err == "fpmd: bench interrupted before anything was measured\n"
+    assert out.read_text() == "earlier"
+
+
 def cell(label: str, metrics: dict[str, Any]) -> dict[str, Any]:
     return {"label": label, "config": {"task": {"name": "dmc/x"}}, "metrics": metrics}
 
@@ -124,6 +210,7 @@ def test_numbers_of_the_table(tmp_path: Path) -> None:
         "commit": "abc",
         "versions": {"jax": "1.2", "mujoco-mjx": "3.4"},
         "rounds": 5,
+        "complete": True,
         "cells": [
             cell("a=1,b=2", {"x.env_steps_per_second": rate, "x.calls": 704}),
             cell("", {"y.ratio": 0.12345, "y.gone": None}),

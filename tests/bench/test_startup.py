@@ -69,7 +69,7 @@ def test_the_second_start_finds_the_caches_of_the_first(
         raise AssertionError("nothing is asked of a start once it could train")
 
     monkeypatch.setattr(fresh, "run", run)
-    found = startup.startup(Cell("", plain.config, None))
+    found = startup.startup(Cell("", plain.config))
     assert found["startup.cold_compile_seconds"] == 9.0
     assert found["startup.cached_compile_seconds"] == 8.0
     assert found["startup.cold_seconds"] >= 0
@@ -124,7 +124,7 @@ def test_the_last_evaluation_is_the_result(plain: Toy, monkeypatch: pytest.Monke
         yield record | {"return": 8.0, "reached": True, "env_steps": 320}
 
     monkeypatch.setattr(fresh, "run", run)
-    found = target.reach(Cell("", plain.config, 7.0))
+    found = target.reach(Cell("", plain.config, target=7.0))
     assert found.pop("target.wall_seconds") >= 0
     assert found == {
         "target.return": 8.0,
@@ -133,4 +133,26 @@ def test_the_last_evaluation_is_the_result(plain: Toy, monkeypatch: pytest.Monke
         "target.updates": 9.0,
         "target.train_seconds": 1.5,
         "target.compile_seconds": 2.0,
+        "target.train_and_compile_seconds": 3.5,
+    }
+
+
+def test_training_beyond_its_limit_is_stopped_and_its_seconds_are_bounds(
+    plain: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(function: Callable[..., Any], text: str, goal: float, env: Any) -> Iterator[Any]:
+        spent = {"env_steps": 160, "train_seconds": 1.5, "compile_seconds": 2.0}
+        yield {"return": 5.0, "reached": False, **spent}
+        raise AssertionError("it goes on beyond its limit")
+
+    monkeypatch.setattr(fresh, "run", run)
+    found = target.reach(Cell("", plain.config, target=7.0, limit=1e-9))
+    assert found.pop("target.more_than_wall_seconds") > 0
+    assert found == {
+        "target.return": 5.0,
+        "target.reached": 0.0,
+        "target.more_than_env_steps": 160.0,
+        "target.more_than_train_seconds": 1.5,
+        "target.more_than_compile_seconds": 2.0,
+        "target.more_than_train_and_compile_seconds": 3.5,
     }

@@ -1,0 +1,86 @@
+"""brax driven from outside: it offers `train` as one blocking function and nothing inside of it.
+
+So `train` runs unchanged, with a stand-in for the name `jax` in its module: it adds the one
+function that JAX has dropped since, and it hands on what `train` maps over devices, which is all of
+its training.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+
+from envs.physics import Impl, resolve_impl
+from envs.playground import PREFIX
+from fpmd_mjx.config import ConfigError
+
+
+@contextmanager
+def driven(algorithm: str, pmap: Callable[..., Any]) -> Iterator[Any]:
+    """The module of brax's `train`, in which `pmap` takes the place of JAX's; algorithm: sac or
+    ppo."""
+    # The package hides its module behind the function of the same name.
+    module = importlib.import_module(f"brax.training.agents.{algorithm}.train")
+    with mock.patch.object(module, "jax", _StandIn(pmap)):
+        yield module
+
+
+class _StandIn:
+    """What brax's `train` modules see as `jax`: JAX, with `pmap` replaced, and with
+    `device_put_replicated`, which brax 0.14.2 calls and JAX 0.10 has removed."""
+
+    def __init__(self, pmap: Callable[..., Any]) -> None:
+        self.pmap = pmap
+
+    def device_put_replicated(self, tree: Any, devices: Sequence[Any]) -> Any:
+        """Copies, on a leading axis over `devices`; the mapped functions distribute them."""
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jax, name)
+
+
+def environment(task: str, impl: str | None) -> dict[str, Any]:
+    """The arguments of `train` that say what to train on: Playground's own environment in its own
+    training wrappers, with the physics that this program's adapter would choose.
+
+    Raises ConfigError if Playground has no such task.
+    """
+    from mujoco_playground import registry, wrapper
+
+    backend = resolve_impl(cast(Impl, impl or "auto"))
+    name = task.removeprefix(PREFIX)
+    if name not in registry.ALL_ENVS:
+        raise ConfigError(f"task={task} is unknown: `fpmd tasks` lists what Playground has.")
+    return {
+        "environment": registry.load(name, config_overrides={"impl": backend}),
+        "wrap_env_fn": wrapper.wrap_for_brax_training,
+        "episode_length": int(registry.get_default_config(name).episode_length),
+        "max_devices_per_host": 1,
+    }
+
+
+def network_factory(algorithm: str) -> Callable[..., Any]:
+    """What makes the networks of brax's `algorithm`."""
+    networks = importlib.import_module(f"brax.training.agents.{algorithm}.networks")
+    return getattr(networks, f"make_{algorithm}_networks")
+
+
+def tuned(task: str, algorithm: str) -> dict[str, Any]:
+    """Playground's tuned settings of brax's `algorithm` for a task of its DeepMind Control Suite.
+
+    Raises ConfigError for tasks outside of that suite.
+    """
+    from mujoco_playground.config import dm_control_suite_params as params
+
+    try:
+        return getattr(params, f"brax_{algorithm}_config")(task.removeprefix(PREFIX)).to_dict()
+    except ValueError as error:
+        raise ConfigError(
+            f"task={task} has no settings that Playground tuned for SAC and PPO: choose one of its "
+            "DeepMind Control Suite, such as playground/CheetahRun."
+        ) from error

@@ -1,0 +1,145 @@
+"""Seconds of training to a stated return: this program, and brax's SAC and PPO as Playground tuned
+them. Compilation, training and evaluation are timed apart from each other."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+from unittest import mock
+
+import jax
+
+from fpmd_mjx import config as configs
+from fpmd_mjx.bench import fresh, target
+from fpmd_mjx.bench.peers import brax
+from fpmd_mjx.bench.plan import Cell
+from fpmd_mjx.bench.timing import Quartiles
+
+ALGORITHMS = ("sac", "ppo")
+
+
+def measure(cell: Cell, add: Callable[[Mapping[str, Quartiles | float]], None]) -> None:
+    """Trains each to the cell's target, one after the other, each in a process of its own with
+    empty caches, and hands its metrics to `add` when it has ended."""
+    config = cell.config
+    name = f"peers-return.{config.actor.name}"
+    add(target.timed(name, cell, target.train, configs.to_yaml(config), cell.target))
+    for algorithm in ALGORITHMS:
+        task = (config.task.name, config.task.impl)
+        name = f"peers-return.brax_{algorithm}"
+        add(target.timed(name, cell, train, algorithm, *task, config.seed, cell.target))
+
+
+def train(
+    algorithm: str, task: str, impl: str | None, seed: int, goal: float
+) -> Iterator[fresh.Record]:
+    """Trains brax's `algorithm` to the end of its run, and yields after every evaluation.
+
+    Args:
+        algorithm: sac or ppo.
+        task: a name such as playground/CheetahRun.
+        impl: the physics, as of a task's config.
+        seed: of the run.
+        goal: mean return of an evaluation's episodes with which a record is `reached`.
+
+    Yields:
+        return; reached; env_steps; train_seconds: so far, of all that trains, initial resets and
+        the replay's warm-up included; compile_seconds; eval_seconds.
+
+    Raises:
+        ConfigError: if Playground has no such task, or no tuned settings for it.
+    """
+    clock = Clock()
+    records: SimpleQueue[fresh.Record | None] = SimpleQueue()
+
+    def progress(env_steps: int, found: dict[str, Any]) -> None:
+        mean = float(found["eval/episode_reward"])
+        records.put(
+            {
+                "return": mean,
+                "reached": mean >= goal,
+                "env_steps": int(env_steps),
+                **{f"{what}_seconds": x for what, x in clock.seconds.items()},
+            }
+        )
+
+    settings = tuned_settings(algorithm, task, impl) | {"seed": seed, "progress_fn": progress}
+    # `train` blocks and calls back: what it tells is yielded here while it goes on. It cannot be
+    # ended from here; who has seen enough ends the process.
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(_train, algorithm, settings, clock)
+        ended.add_done_callback(lambda _: records.put(None))
+        yield from iter(records.get, None)
+        ended.result()
+
+
+def tuned_settings(algorithm: str, task: str, impl: str | None) -> dict[str, Any]:
+    """The arguments of brax's `train` as Playground tuned them; evaluations are of mean actions.
+
+    The settings ask for num_evals evaluations, between which PPO's environments are all reset
+    num_resets_per_eval times; here an evaluation follows each of these resets, which changes
+    nothing in training (brax's SAC has no such resets, and is evaluated as often).
+    """
+    settings = brax.environment(task, impl) | brax.tuned(task, algorithm)
+    resets = settings.pop("num_resets_per_eval")
+    settings["num_evals"] = (settings["num_evals"] - 1) * resets + 1
+    if algorithm == "ppo":
+        settings["num_resets_per_eval"] = 1
+    settings["network_factory"] = functools.partial(
+        brax.network_factory(algorithm), **settings.pop("network_factory", {})
+    )
+    return settings | {"deterministic_eval": True}
+
+
+def _train(algorithm: str, settings: dict[str, Any], clock: "Clock") -> None:
+    """The whole of `train`, of which `clock` learns what the time went to."""
+
+    def pmap(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        return clock.compiled(jax.pmap(function, **options), "train")
+
+    with brax.driven(algorithm, pmap) as module:
+        evaluator = clock.evaluator(module.acting.Evaluator)
+        with mock.patch.object(module.acting, "Evaluator", evaluator):
+            module.train(**settings)
+
+
+class Clock:
+    """Seconds by what they went to: compile, train and eval."""
+
+    def __init__(self) -> None:
+        self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
+
+    @contextmanager
+    def time(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def compiled(self, function: Any, what: str) -> Callable[..., Any]:
+        """`function`, jitted or mapped, compiled ahead of each call with new types; its calls
+        block and count as `what`."""
+        executables: dict[Any, Any] = {}
+
+        def call(*arguments: Any) -> Any:
+            types = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(arguments))
+            if types not in executables:
+                with self.time("compile"):
+                    executables[types] = function.lower(*arguments).compile()
+            with self.time(what):
+                return jax.block_until_ready(executables[types](*arguments))
+
+        return call
+
+    def evaluator(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """brax's evaluators, made by `make`, whose compilation and episodes are counted."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.time("compile"):  # of a reset, which is also run once
+                made = make(*args, **kwargs)
+            made._generate_eval_unroll = self.compiled(made._generate_eval_unroll, "eval")
+            return made
+
+        return timed

@@ -1,0 +1,116 @@
+"""brax's SAC and PPO trained to a return, and what their time goes to."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fpmd_mjx import config as configs
+from fpmd_mjx.bench import fresh, target
+from fpmd_mjx.bench.peers import brax, time_to_return
+from fpmd_mjx.bench.plan import make_plan
+from fpmd_mjx.config import ConfigError
+
+TASK = "playground/PendulumSwingup"  # the smallest
+SHORT = {
+    "sac": {
+        "num_timesteps": 100,
+        "min_replay_size": 20,
+        "max_replay_size": 100,
+        "batch_size": 8,
+        "network_factory": {"hidden_layer_sizes": [8]},
+    },
+    "ppo": {
+        "num_timesteps": 160,
+        "unroll_length": 5,
+        "num_minibatches": 2,
+        "num_updates_per_batch": 1,
+        "batch_size": 4,
+    },
+}
+"""Changes of the tuned settings, for runs that cost little but their compilation."""
+BOTH = {
+    "episode_length": 10,
+    "num_eval_envs": 2,
+    "num_envs": 4,
+    "num_evals": 3,
+    "num_resets_per_eval": 2,
+}
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_time_to_a_return_holds_no_other_time(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = brax.tuned(TASK, algorithm) | BOTH | SHORT[algorithm]
+    monkeypatch.setattr(brax, "tuned", lambda task, algorithm: short)
+    curve = list(time_to_return.train(algorithm, TASK, "jax", 0, 1e9))
+    assert not any(point["reached"] for point in curve)
+    # The untrained policy, and then one evaluation for each of (3 - 1) * 2 resets.
+    per_evaluation = {"sac": 20, "ppo": 40}[algorithm]
+    warmup = {"sac": 20, "ppo": 0}[algorithm]
+    steps = [point["env_steps"] for point in curve]
+    assert steps == [0, *(warmup + per_evaluation * (i + 1) for i in range(4))]
+    parts = [curve[-1][f"{what}_seconds"] for what in ("train", "compile", "eval")]
+    assert min(parts) > 0
+    assert parts[0] < parts[1]  # 100 steps of training are less work than their compilation
+    train = [point["train_seconds"] for point in curve]
+    assert train == sorted(train)
+
+
+def test_settings_are_the_tuned_ones_and_every_reset_is_followed_by_an_evaluation() -> None:
+    settings = time_to_return.tuned_settings("ppo", "playground/CheetahRun", "jax")
+    assert (settings["num_evals"], settings["num_resets_per_eval"]) == (91, 1)  # of 10 and 10
+    assert (settings["num_envs"], settings["num_timesteps"]) == (2048, 60_000_000)
+    settings = time_to_return.tuned_settings("sac", "playground/CheetahRun", "jax")
+    assert (settings["num_evals"], settings["grad_updates_per_step"]) == (91, 8)
+    assert settings["network_factory"].keywords == {"q_network_layer_norm": True}
+
+
+def test_records_say_what_is_reached_and_failures_come_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def train(environment: Any, progress_fn: Any, **settings: Any) -> None:
+        assert settings["seed"] == 3
+        for steps, mean in ((0, 0.4), (10, 0.6)):
+            progress_fn(steps, {"eval/episode_reward": np.float32(mean)})
+        raise ZeroDivisionError
+
+    module = importlib.import_module("brax.training.agents.ppo.train")
+    monkeypatch.setattr(module, "train", train)
+    records = time_to_return.train("ppo", TASK, "jax", 3, 0.5)
+    found = [next(records), next(records)]
+    assert [(x["env_steps"], x["reached"]) for x in found] == [(0, False), (10, True)]
+    with pytest.raises(ZeroDivisionError):
+        next(records)
+
+
+def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["peers-return", f"task={TASK}", "target=9", "seed=4", "actor=fpmd_r"]
+    [cell] = make_plan(words, 1).cells
+    asked: list[Any] = []
+
+    def run(function: Any, *arguments: Any, env: Any) -> Any:
+        asked.append((function, *arguments))
+        spent = {"env_steps": 10, "train_seconds": 1.0, "compile_seconds": 2.0}
+        yield {"return": 9.0, "reached": True, **spent}
+
+    monkeypatch.setattr(fresh, "run", run)
+    found: list[Any] = []
+    time_to_return.measure(cell, found.append)
+    assert asked == [
+        (target.train, configs.to_yaml(cell.config), 9.0),
+        (time_to_return.train, "sac", TASK, "auto", 4, 9.0),
+        (time_to_return.train, "ppo", TASK, "auto", 4, 9.0),
+    ]
+    for name, metrics in zip(("fpmd_r", "brax_sac", "brax_ppo"), found, strict=True):
+        assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
+        assert metrics[f"peers-return.{name}.train_and_compile_seconds"] == 3.0
+
+
+def test_a_task_that_nobody_tuned_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no settings that Playground tuned"):
+        brax.tuned("playground/Go1JoystickFlatTerrain", "sac")
