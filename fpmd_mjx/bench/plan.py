@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fpmd_mjx import config as configs
@@ -28,8 +29,8 @@ BENCHMARKS = {
 class Peers:
     """Settings of a benchmark against peers, which are what the peers can do.
 
-    defaults: where the command says nothing else; fixed: what it cannot change; varied: keys whose
-    values the benchmark chooses itself.
+    defaults: where the command says nothing else; fixed: what it cannot change; varied: defaults of
+    the keys whose values are not cells of the grid, but sides of one comparison.
     """
 
     defaults: tuple[str, ...]
@@ -66,7 +67,11 @@ PEERS = {
             "learn.collect_steps=1",
             "learn.dtype=float32",
         ),
-        varied=("actor", "improvement.candidates", "learn.policy_delay"),
+        varied=(
+            "actor=fpmd_m",
+            "improvement.candidates=1,8,32",
+            "learn.policy_delay=2,1",  # as released, and as SAC learns
+        ),
     ),
     "peers-return": Peers(
         defaults=(
@@ -85,13 +90,15 @@ PEERS = {
 class Cell:
     """One point of the grid. label: what sets it apart, such as `seeds=1,num_envs=64`, empty if
     nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
-    `target` and `peers-return`; limit: wall seconds after which they end without it."""
+    `target` and `peers-return`; limit: wall seconds after which they end without it; variants:
+    further overrides of each side that `peers-speed` compares."""
 
     label: str
     config: Config
     overrides: tuple[str, ...] = ()
     target: float | None = None
     limit: float | None = None
+    variants: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,11 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         if name not in BENCHMARKS:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
             raise ConfigError(f"benchmark {name} is unknown: choose one of {', '.join(close)}.")
+    varied: list[str] = []
     for name in named:
         if name in PEERS:
-            overrides = _against_peers(name, named, overrides)
-    cells = tuple(_cells(overrides))
+            overrides, varied = _against_peers(name, named, overrides)
+    cells = tuple(_cells(overrides, varied))
     has_target = cells[0].target is not None
     for name in ("target", "peers-return"):
         if name in named and not has_target:
@@ -135,8 +143,10 @@ def make_plan(words: list[str], rounds: int) -> Plan:
     return Plan(benchmarks, cells, rounds)
 
 
-def _against_peers(name: str, named: list[str], overrides: list[str]) -> list[str]:
-    """`overrides` over the settings of a benchmark in `PEERS`."""
+def _against_peers(
+    name: str, named: list[str], overrides: list[str]
+) -> tuple[list[str], list[str]]:
+    """`overrides` over the settings of a benchmark in `PEERS`; apart, those that it varies."""
     if len(set(named)) > 1:
         raise ConfigError(f"benchmark {name} has settings of its own: measure it alone.")
     if not all(map(importlib.util.find_spec, ("brax", "mujoco_playground"))):
@@ -145,11 +155,11 @@ def _against_peers(name: str, named: list[str], overrides: list[str]) -> list[st
         )
     peers = PEERS[name]
     chosen = {_key(override) for override in overrides}
-    for key in (*map(_key, peers.fixed), *peers.varied):
+    for key in map(_key, peers.fixed):
         if key in chosen:
             raise ConfigError(f"benchmark {name} chooses {key} itself: leave it out.")
-    defaults = [default for default in peers.defaults if _key(default) not in chosen]
-    overrides = [*defaults, *overrides]
+    defaults = (*peers.defaults, *peers.varied)
+    overrides = [*(x for x in defaults if _key(x) not in chosen), *overrides]
     for override in overrides:
         if _key(override) == "task" and not all(
             task.startswith("playground/") for task in override.partition("=")[2].split(",")
@@ -158,14 +168,34 @@ def _against_peers(name: str, named: list[str], overrides: list[str]) -> list[st
                 f"{override} is not possible with {name}: peers train on Playground's tasks, such "
                 "as task=playground/CheetahRun."
             )
-    return [*overrides, *peers.fixed]
+    varies = [_key(x) for x in peers.varied]
+    grid = [x for x in overrides if _key(x) not in varies]
+    varied = [x for key in varies for x in overrides if _key(x) == key]
+    return [*grid, *peers.fixed], varied
 
 
 def _key(override: str) -> str:
     return override.partition("=")[0]
 
 
-def _cells(overrides: list[str]) -> list[Cell]:
+def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
+    axes = _axes(overrides)
+    variants = tuple(_points(_axes(varied))) if varied else ()
+    cells = []
+    for words in _points(axes):
+        chosen = dict(word.split("=", 1) for word in words)
+        label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
+        target = _number("target", chosen.pop("target")) if "target" in chosen else None
+        limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
+        words = tuple(f"{key}={value}" for key, value in chosen.items())
+        for variant in variants:
+            configs.load([*words, *variant])  # raises
+        cells.append(Cell(label, configs.load(list(words)), words, target, limit, variants))
+    return cells
+
+
+def _axes(overrides: list[str]) -> dict[str, list[str]]:
+    """The values of each key."""
     axes: dict[str, list[str]] = {}
     for override in overrides:
         key, _, values = override.partition("=")
@@ -174,15 +204,13 @@ def _cells(overrides: list[str]) -> list[Cell]:
         axes[key] = re.split(r",(?![^\[]*\])", values)  # a list's commas are its own
         if len(set(axes[key])) < len(axes[key]):
             raise ConfigError(f"{override} has a value twice: give each once.")
-    cells = []
+    return axes
+
+
+def _points(axes: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
+    """Every combination of one value for each key, as overrides."""
     for point in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, point, strict=True))
-        label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
-        target = _number("target", chosen.pop("target")) if "target" in chosen else None
-        limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
-        words = tuple(f"{key}={value}" for key, value in chosen.items())
-        cells.append(Cell(label, configs.load(list(words)), words, target, limit))
-    return cells
+        yield tuple(f"{key}={value}" for key, value in zip(axes, point, strict=True))
 
 
 def _number(key: str, text: str) -> float:

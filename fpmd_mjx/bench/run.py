@@ -27,7 +27,6 @@ Seconds = list[list[float]]  # [measured][round]
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
     "startup": startup.startup,
     "memory": startup.memory,
-    "target": target.reach,
 }
 
 
@@ -54,6 +53,8 @@ def _measure(plan: Plan, results: "Results") -> None:
             for cell in plan.cells:
                 results.add(cell, IN_OWN_PROCESS[name](cell))
     for cell in plan.cells:
+        if "target" in plan.benchmarks:
+            target.reach(cell, partial(results.add, cell))
         if "peers-speed" in plan.benchmarks:
             speed.measure(cell, plan.rounds, partial(results.add, cell))
         if "peers-return" in plan.benchmarks:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,13 @@ from typing import Any
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
+from fpmd_mjx.bench.timing import Quartiles
 from fpmd_mjx.display import clock, console
 
 MORE_THAN = "more_than_"
+
+Add = Callable[[Mapping[str, Quartiles | float]], None]
+"""What takes metrics."""
 
 
 def train(text: str, target: float) -> Iterator[fresh.Record]:
@@ -54,49 +58,61 @@ def train(text: str, target: float) -> Iterator[fresh.Record]:
             return
 
 
-def reach(cell: Cell) -> dict[str, float]:
+def reach(cell: Cell, add: Add) -> None:
     """Training to the cell's target, with empty caches."""
-    return timed("target", cell, train, configs.to_yaml(cell.config), cell.target)
+    timed("target", cell, add, train, configs.to_yaml(cell.config), cell.target)
 
 
 def timed(
-    name: str, cell: Cell, function: Callable[..., Iterator[fresh.Record]], *arguments: Any
-) -> dict[str, float]:
-    """Training to the cell's target in a process of its own with empty caches: `metrics`.
+    name: str,
+    cell: Cell,
+    add: Add,
+    function: Callable[..., Iterator[fresh.Record]],
+    *arguments: Any,
+) -> None:
+    """Training to the cell's target in a process of its own with empty caches; hands `metrics` to
+    `add` at the end, or, where it is interrupted, of the last evaluation until then.
 
     function: yields a record after each evaluation. It is stopped where that is on target or beyond
     the cell's limit of wall seconds.
     """
     begin = time.perf_counter()
+    record: fresh.Record = {}
+    wall = 0.0
     with tempfile.TemporaryDirectory() as folder:
         env = fresh.empty_caches(Path(folder))
-        with closing(fresh.run(function, *arguments, env=env)) as records:
-            for record in records:
-                wall = time.perf_counter() - begin
-                console.print(
-                    f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} of "
-                    f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}",
-                    markup=False,
-                )
-                if record["reached"] or (cell.limit is not None and wall > cell.limit):
-                    break
-    return metrics(name, record, wall)
+        try:
+            with closing(fresh.run(function, *arguments, env=env)) as records:
+                for record in records:
+                    wall = time.perf_counter() - begin
+                    console.print(
+                        f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} of "
+                        f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}",
+                        markup=False,
+                    )
+                    if record["reached"] or (cell.limit is not None and wall > cell.limit):
+                        break
+        finally:
+            if record:
+                add(metrics(name, record, wall))
 
 
 def metrics(name: str, record: fresh.Record, wall: float) -> dict[str, float]:
-    """What the last evaluation tells. Where it is not on target, its seconds and env steps bound
-    those to the target from below, and are named more_than_...
+    """What the last evaluation tells. Where it is not on target, what was spent until then bounds
+    what the target takes from below, and is named more_than_...; compilation takes what it takes.
 
     train_seconds holds neither compilation nor evaluation, train_and_compile_seconds no evaluation;
     wall_seconds is from the command until the target is known to be reached, and holds everything.
     reached: 1 or 0.
     """
-    spent = {key: value for key, value in record.items() if key not in ("return", "reached")}
+    told = ("return", "reached", "compile_seconds")
+    spent = {key: value for key, value in record.items() if key not in told}
     spent["train_and_compile_seconds"] = record["train_seconds"] + record["compile_seconds"]
     spent["wall_seconds"] = wall
     prefix = "" if record["reached"] else MORE_THAN
     return {
         f"{name}.return": record["return"],
         f"{name}.reached": float(record["reached"]),
+        f"{name}.compile_seconds": record["compile_seconds"],
         **{f"{name}.{prefix}{key}": float(value) for key, value in spent.items()},
     }

@@ -26,8 +26,18 @@ def test_peers_have_settings_of_their_own_which_the_command_may_change() -> None
         assert (config.num_envs, config.learn.batch, config.learn.updates) == (64, 256, 2)
         assert config.actor.hidden == config.critic.hidden == [256, 256]
         assert configs.load(list(cell.overrides)) == config
+        assert cell.variants == tuple(
+            ("actor=fpmd_m", f"improvement.candidates={n}", f"learn.policy_delay={delay}")
+            for n in (1, 8, 32)
+            for delay in (2, 1)
+        )
     words = ["peers-speed", "task=playground/FishSwim", "actor.hidden=[8]", "learn.batch=8"]
-    [cell] = make_plan(words, 3).cells
+    [cell] = make_plan([*words, "actor=fpmd_r", "improvement.candidates=2"], 3).cells
+    assert cell.variants == tuple(
+        ("actor=fpmd_r", "improvement.candidates=2", f"learn.policy_delay={delay}")
+        for delay in "21"
+    )
+    assert make_plan(["learn"], 3).cells[0].variants == ()
     assert (cell.config.task.name, cell.config.learn.batch) == ("playground/FishSwim", 8)
     assert cell.config.actor.hidden == cell.config.critic.hidden == [8]
 
@@ -87,7 +97,8 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["limit=60"], "limit=SECONDS is of training to a return: add target=RETURN"),
         (["peers-return"], "benchmark peers-return needs a return to reach"),
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
-        (["peers-speed", "actor=fpmd_m"], "peers-speed chooses actor itself"),
+        (["peers-speed", "actor=sac"], "actor=sac is unknown"),
+        (["peers-speed", "learn.policy_delay=1,0"], "learn.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
         (["peers-speed", "task=dmc/cheetah_run"], "peers train on Playground's tasks"),
         (["seeds=1,1"], "seeds=1,1 has a value twice"),

@@ -1,12 +1,12 @@
 """Speed of this program and of brax's SAC at equal settings, in turns.
 
 Both sides have the environments, batch, updates, networks, replay and warm-up of the cell's config;
-what FPMD alone has is varied in `VARIANTS`.
+what FPMD alone has is varied: every one of the cell's `variants` is a side of its own.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +24,6 @@ from fpmd_mjx.bench.timing import Quartiles, interleave, rates, ratio
 from fpmd_mjx.config import Config
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import seed_array
-
-VARIANTS: tuple[tuple[str, int, int], ...] = tuple(
-    (actor, candidates, policy_delay)
-    for actor in ("fpmd_m", "fpmd_r")
-    # As released, the policy learns at every second update; SAC's at every one.
-    for candidates, policy_delay in ((1, 2), (8, 2), (32, 2), (1, 1))
-)
-"""actor, candidates for each action, critic updates per policy update."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,9 @@ def measure(
     with TemporaryDirectory() as folder:
         env = fresh.empty_caches(Path(folder))
         try:
-            with closing(fresh.run(compare, list(cell.overrides), rounds, env=env)) as records:
+            with closing(
+                fresh.run(compare, cell.overrides, cell.variants, rounds, env=env)
+            ) as records:
                 for record in records:
                     if "seconds" in record:
                         seconds.append(record["seconds"])
@@ -95,28 +89,18 @@ def metrics(sides: list[Side], seconds: list[list[float]]) -> dict[str, Quartile
     return found
 
 
-def compare(overrides: list[str], rounds: int) -> Iterator[fresh.Record]:
+def compare(
+    overrides: Sequence[str], variants: Sequence[Sequence[str]], rounds: int
+) -> Iterator[fresh.Record]:
     """Yields the fields of each `Side` once it is compiled, brax's first, and then the seconds of
-    each round. overrides: of the cell's config."""
-    chunks = [brax_sac(configs.load(overrides))]
+    each round. overrides, variants: of a `Cell`."""
+    chunks = [brax_sac(configs.load([*overrides]))]
     yield vars(chunks[0].side)
-    for variant in VARIANTS:
-        chunks.append(fpmd(fpmd_config(overrides, *variant)))
+    for variant in variants:
+        chunks.append(fpmd(configs.load([*overrides, *variant])))
         yield vars(chunks[-1].side)
     for seconds in interleave(chunks, rounds):
         yield {"seconds": seconds}
-
-
-def fpmd_config(overrides: list[str], actor: str, candidates: int, policy_delay: int) -> Config:
-    """The cell's config as one of `VARIANTS`."""
-    return configs.load(
-        [
-            *overrides,
-            f"actor={actor}",
-            f"improvement.candidates={candidates}",
-            f"learn.policy_delay={policy_delay}",
-        ]
-    )
 
 
 def fpmd(config: Config) -> Chunk:

@@ -3,7 +3,7 @@ them. Compilation, training and evaluation are timed apart from each other."""
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -16,21 +16,20 @@ from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.bench.timing import Quartiles
 
 ALGORITHMS = ("sac", "ppo")
 
 
-def measure(cell: Cell, add: Callable[[Mapping[str, Quartiles | float]], None]) -> None:
+def measure(cell: Cell, add: target.Add) -> None:
     """Trains each to the cell's target, one after the other, each in a process of its own with
     empty caches, and hands its metrics to `add` when it has ended."""
     config = cell.config
     name = f"peers-return.{config.actor.name}"
-    add(target.timed(name, cell, target.train, configs.to_yaml(config), cell.target))
+    target.timed(name, cell, add, target.train, configs.to_yaml(config), cell.target)
     for algorithm in ALGORITHMS:
         task = (config.task.name, config.task.impl)
         name = f"peers-return.brax_{algorithm}"
-        add(target.timed(name, cell, train, algorithm, *task, config.seed, cell.target))
+        target.timed(name, cell, add, train, algorithm, *task, config.seed, cell.target)
 
 
 def train(

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.peers import speed
 from fpmd_mjx.bench.peers.speed import Side
@@ -28,6 +29,8 @@ TINY = [
     "learn.replay=400",
     "warmup_steps=14",  # brax's come in whole vector steps
     "epoch_steps=20",
+    "improvement.candidates=2",
+    "learn.policy_delay=1",
 ]
 [CELL] = make_plan(TINY, 1).cells
 
@@ -39,7 +42,7 @@ def brax() -> speed.Chunk:
 
 @pytest.fixture(scope="module")
 def ours() -> speed.Chunk:
-    return speed.fpmd(speed.fpmd_config(list(CELL.overrides), "fpmd_m", 2, 1))
+    return speed.fpmd(configs.load([*CELL.overrides, *CELL.variants[0]]))
 
 
 def test_a_chunk_of_brax_does_what_it_says(brax: speed.Chunk) -> None:
@@ -76,36 +79,39 @@ def test_jax_is_left_as_it_is(brax: speed.Chunk) -> None:
     assert importlib.import_module("brax.training.agents.sac.train").jax is jax
 
 
-def test_variants_have_the_settings_of_the_peer() -> None:
-    config = speed.fpmd_config(list(CELL.overrides), "fpmd_r", 32, 2)
-    learn = config.learn
-    assert (config.num_envs, config.epoch_steps, learn.batch, learn.updates) == (4, 20, 8, 3)
-    assert (learn.n_step, learn.collect_steps, learn.normalize_obs) == (1, 1, True)
-    assert config.actor.hidden == config.critic.hidden == [8]
-    assert config.actor.flow_steps == 20  # as released
-    assert (config.improvement.candidates, learn.policy_delay) == (32, 2)
-
-
 def test_all_variants_are_compared_in_turns_with_brax(
     brax: speed.Chunk, ours: speed.Chunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, int, int]] = []
+    asked: list[configs.Config] = []
     ran: list[str] = []
 
-    def fpmd(config: Any) -> speed.Chunk:
-        asked.append((config.actor.name, config.improvement.candidates, config.learn.policy_delay))
+    def fpmd(config: configs.Config) -> speed.Chunk:
+        asked.append(config)
         return ours
 
     monkeypatch.setattr(speed, "brax_sac", lambda config: brax)
     monkeypatch.setattr(speed, "fpmd", fpmd)
     monkeypatch.setattr(speed.Chunk, "run", lambda chunk: ran.append(chunk.side.name))
-    records = list(speed.compare(list(CELL.overrides), 2))
+    words = [x for x in TINY if not x.startswith(("improvement", "learn.policy"))]
+    [cell] = make_plan([*words, "actor=fpmd_m,fpmd_r", "improvement.candidates=1,8"], 1).cells
+    records = list(speed.compare(cell.overrides, cell.variants, 2))
     assert [record.get("name") for record in records[:2]] == ["brax_sac", ours.side.name]
     assert [len(record["seconds"]) for record in records[9:]] == [9, 9]
     assert ran.count("brax_sac") == 3
-    assert sorted(asked) == sorted(
-        [(f"fpmd_{x}", *y) for x in "mr" for y in [(1, 2), (8, 2), (32, 2), (1, 1)]]
-    )
+    assert [
+        (x.actor.name, x.actor.flow_steps, x.improvement.candidates, x.learn.policy_delay)
+        for x in asked
+    ] == [
+        (*actor, candidates, delay)
+        for actor in (("fpmd_m", 1), ("fpmd_r", 20))
+        for candidates in (1, 8)
+        for delay in (2, 1)
+    ]
+    for config in asked:
+        learn = config.learn
+        assert (config.num_envs, config.epoch_steps, learn.batch, learn.updates) == (4, 20, 8, 3)
+        assert (learn.n_step, learn.collect_steps, learn.normalize_obs) == (1, 1, True)
+        assert config.actor.hidden == config.critic.hidden == [8]
 
 
 def test_ratios_are_within_a_round_and_of_speed() -> None:
@@ -122,7 +128,7 @@ def test_ratios_are_within_a_round_and_of_speed() -> None:
 
 def test_an_interruption_leaves_the_rounds_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(function: Any, *arguments: Any, env: Any) -> Iterator[fresh.Record]:
-        assert (function, arguments) == (speed.compare, (list(CELL.overrides), 5))
+        assert (function, arguments) == (speed.compare, (CELL.overrides, CELL.variants, 5))
         yield vars(Side("brax_sac", 20, 15, 1.5))
         yield vars(Side("ours", 20, 15, 2.5))
         yield {"seconds": [2.0, 1.0]}
