@@ -22,6 +22,7 @@ from fpmd_mjx import normalize
 from fpmd_mjx.collect import split
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.program import Policy, Program
+from fpmd_mjx.seeds import over_seeds
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def act(program: Program, mode: Mode, policy: Policy, obs: jax.Array, keys: jax.
             return program.agent.act(policy.actor, policy.critic, obs, key)[0]
         return actor.sample(policy.actor, obs, key, mode.steps)
 
-    return jnp.clip(jax.vmap(one_seed)(policy, obs, keys), -1.0, 1.0)
+    return jnp.clip(over_seeds(one_seed)(policy, obs, keys), -1.0, 1.0)
 
 
 def rollout(

@@ -80,9 +80,9 @@ class TimeEmbedding(nn.Module):
 class FlowNet(nn.Module):
     """The field of a flow policy: (obs, x, *times) -> velocity in action space.
 
-    obs: (..., obs_size), x: (..., action_size), each time: (...,); one time embedding for each
-    time, so the same module is the velocity v(s, x, t) of a rectified flow and the average
-    velocity u(s, x, r, t) of a MeanFlow.
+    obs: (..., obs_size), x: (..., action_size), each time: (...,), or () where all samples have the
+    same, which is then embedded once; one time embedding for each time, so the same module is the
+    velocity v(s, x, t) of a rectified flow and the average velocity u(s, x, r, t) of a MeanFlow.
     """
 
     hidden: Sequence[int]
@@ -93,5 +93,6 @@ class FlowNet(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
         embedded = [TimeEmbedding(activation=self.activation, dtype=self.dtype)(t) for t in times]
+        embedded = [jnp.broadcast_to(t, (*x.shape[:-1], t.shape[-1])) for t in embedded]
         features = jnp.concatenate([obs, x, *embedded], -1)
         return MLP(self.hidden, x.shape[-1], self.activation, self.layer_norm, self.dtype)(features)

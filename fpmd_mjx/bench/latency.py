@@ -21,6 +21,7 @@ from fpmd_mjx.config import Config
 from fpmd_mjx.evaluate import Mode
 from fpmd_mjx.networks import MLP, FlowNet
 from fpmd_mjx.program import Policy, Program
+from fpmd_mjx.seeds import over_seeds
 
 BATCHES = (1, 64, 4096)
 MODES = ("one_step", "one_step_sampled", "best_of_n", "steps=4", "steps=20")
@@ -113,10 +114,10 @@ def selections(program: Program) -> list[Selection]:
 
     return [
         *found,
-        Selection("gaussian", jax.vmap(mean), _policy(program, gaussian.init), 1),
+        Selection("gaussian", over_seeds(mean), _policy(program, gaussian.init), 1),
         Selection(
             "diffusion",
-            jax.vmap(best_of_diffusion),
+            over_seeds(best_of_diffusion),
             _policy(program, diffusion.init),
             DIFFUSION_CANDIDATES * (DIFFUSION_STEPS + 2),
         ),

@@ -52,7 +52,7 @@ class Diffusion:
 
         def denoise(x: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             t, signal, previous, key = step  # signal: the share of the data's variance in x
-            noise = cast(jax.Array, self.net.apply(params, obs, x, jnp.full(shape[:-1], t)))
+            noise = cast(jax.Array, self.net.apply(params, obs, x, t))
             data = (x - jnp.sqrt(1.0 - signal) * noise) / jnp.sqrt(signal)
             data = jnp.clip(data, -1.0, 1.0)
             kept = signal / previous

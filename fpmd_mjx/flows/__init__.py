@@ -15,7 +15,7 @@ from typing import Protocol
 import jax
 
 Field = Callable[..., jax.Array]
-"""(x: (..., d), *times: (...,)) -> velocity: (..., d)."""
+"""(x: (..., d), *times: (...,), or () where all are the same) -> velocity: (..., d)."""
 
 
 class Flow(Protocol):

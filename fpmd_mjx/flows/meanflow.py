@@ -48,8 +48,7 @@ class MeanFlow:
         dt = 1.0 / steps
 
         def jump(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
-            shape = x.shape[:-1]
-            return x - dt * field(x, jnp.full(shape, t - dt), jnp.full(shape, t)), None
+            return x - dt * field(x, t - dt, t), None
 
         times = 1.0 - jnp.arange(steps, dtype=jnp.float32) * dt
         if steps == 1:  # not worth a loop in the compiled program

@@ -42,7 +42,7 @@ class RectifiedFlow:
         dt = 1.0 / steps
 
         def euler(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
-            return x + dt * field(x, jnp.full(x.shape[:-1], t)), None
+            return x + dt * field(x, t), None
 
         times = jnp.arange(steps, dtype=jnp.float32) * dt
         if steps == 1:  # not worth a loop in the compiled program

@@ -242,7 +242,7 @@ def test_jumps_are_of_equal_length_and_meet() -> None:
     intervals = []
 
     def record(x: jax.Array, r: jax.Array, t: jax.Array) -> jax.Array:
-        jax.debug.callback(lambda r, t: intervals.append((float(r[0]), float(t[0]))), r, t)
+        jax.debug.callback(lambda r, t: intervals.append((float(r), float(t))), r, t)
         return jnp.zeros_like(x)
 
     jit(lambda x: FLOW.sample(record, x, 4))(jnp.zeros((3, 2))).block_until_ready()
@@ -264,7 +264,7 @@ def trained(s: float) -> Callable[..., jax.Array]:
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
     def field(params: Any) -> Callable[..., jax.Array]:
-        return lambda x, r, t: net.apply(params, jnp.zeros((*t.shape, 0)), x, r, t)  # type: ignore[return-value]
+        return lambda x, r, t: net.apply(params, jnp.zeros((*x.shape[:-1], 0)), x, r, t)  # type: ignore[return-value]
 
     def step(carry: Any, key: jax.Array) -> Any:
         params, state = carry

@@ -229,7 +229,7 @@ def trained(s: float, power: float = 1.0) -> Callable[..., jax.Array]:
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
     def field(params: Any) -> Callable[..., jax.Array]:
-        return lambda x, t: net.apply(params, jnp.zeros((*t.shape, 0)), x, t)  # type: ignore[return-value]
+        return lambda x, t: net.apply(params, jnp.zeros((*x.shape[:-1], 0)), x, t)  # type: ignore[return-value]
 
     def step(carry: Any, key: jax.Array) -> Any:
         params, state = carry
