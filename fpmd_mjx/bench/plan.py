@@ -16,6 +16,7 @@ BENCHMARKS = {
     "collect": "acting, stepping and insertion into the replay",
     "learn": "sampling and updates",
     "program": "the whole of a training epoch",
+    "floor": "the arithmetic and bytes of an update and a vector step, and the least they can take",
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",

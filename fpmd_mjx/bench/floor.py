@@ -1,0 +1,153 @@
+"""The least that an update and a vector step can take: the arithmetic that they do and the bytes
+that they move, at the rates of the device's largest products and copies (a roofline)."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from fpmd_mjx import learn
+from fpmd_mjx.collect import vector_step
+from fpmd_mjx.memory import size
+from fpmd_mjx.program import Program
+
+ARITHMETIC = frozenset(
+    [
+        *("abs", "add", "add_any", "div", "max", "min", "mul", "neg", "sub"),
+        *("cos", "erf", "exp", "exp2", "expm1", "integer_pow", "log", "log1p", "logistic", "pow"),
+        *("rsqrt", "sin", "sqrt", "square", "tanh"),
+    ]
+)
+REDUCTIONS = frozenset(("argmax", "cumsum", "reduce_max", "reduce_min", "reduce_sum"))
+
+REPEATS = 5
+"""Of the device's own measurements, of which the fastest counts."""
+
+COPIED_BYTES = 2**28
+PRODUCT_WIDTH = 2048
+
+
+def floor(program: Program) -> dict[str, float]:
+    """Metrics of `fpmd bench floor`; amounts are of all seeds.
+
+    An update reads all of the learner and a batch, and writes what it changes: the critics and
+    their moments, and, once in `learn.policy_delay` updates, the policy with its own, and the
+    target. A vector step reads the networks that act, reads and writes the simulations, and writes
+    a row.
+    """
+    config = program.config
+    state = program.traced_init.out_info
+    changed = size((state.learner.critic, state.learner.critic_opt))
+    now_and_then = size(state.learner) - changed
+    spec, rows = program.vector.env.spec, config.seeds * config.learn.batch
+    batch_bytes = 4 * rows * (2 * spec.obs_size + spec.action_size + 3)
+    delay = config.learn.policy_delay
+    networks = [state.learner.actor]
+    if config.improvement.candidates > 1:
+        networks.append(state.learner.critic)
+    found = {
+        "update_flops": update_flops(program),
+        "update_bytes": size(state.learner) + batch_bytes + changed + now_and_then / delay,
+        "vector_step_flops": flops(jax.make_jaxpr(partial(vector_step, program))(state), max),
+        "vector_step_bytes": size(networks)
+        + 2 * size(state.env.env)
+        + size(state.replay.rows) / config.replay_rows,
+        "device_flops_per_second": fastest_product(jnp.dtype(config.learn.dtype)),
+        "device_bytes_per_second": fastest_copy(),
+    }
+
+    def seconds(what: str) -> float:
+        return max(
+            found[f"{what}_{unit}"] / found[f"device_{unit}_per_second"]
+            for unit in ("flops", "bytes")
+        )
+
+    update, step = seconds("update"), seconds("vector_step")
+    iteration = config.learn.updates * update + config.learn.collect_steps * step
+    found["learn_updates_per_second"] = config.seeds / update
+    found["program_env_steps_per_second"] = config.seeds * config.steps_per_iteration / iteration
+    return {f"floor.{name}": float(value) for name, value in found.items()}
+
+
+def update_flops(program: Program) -> float:
+    """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
+    config, spec = program.config, program.vector.env.spec
+    learner = jax.eval_shape(program.agent.init, jax.ShapeDtypeStruct((), jax.random.key(0).dtype))
+
+    def array(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct((config.learn.batch, *shape), jnp.float32)
+
+    obs, scalar = array(spec.obs_size), array()
+    batch = learn.Batch(
+        obs=obs,
+        action=array(spec.action_size),
+        reward=scalar,
+        discount=scalar,
+        next_obs=obs,
+        mask=scalar,
+    )
+    updates = program.traced_init.out_info.updates
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    traced = jax.make_jaxpr(partial(learn.update, program.agent))(learner, batch, key, updates)
+    without, always = flops(traced, min), flops(traced, max)
+    return config.seeds * (without + (always - without) / config.learn.policy_delay)
+
+
+def flops(jaxpr: Any, branch: Callable[..., float]) -> float:
+    """Arithmetic of a program: 2 for each multiplication and addition of a product of matrices, 1
+    for each number that another operation computes.
+
+    Of a condition's branches, `branch` (min or max) says which counts. A loop without a fixed
+    length, such as of a solver, counts once, and what MJX-Warp does is not seen.
+    """
+    total = 0.0
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        name = equation.primitive.name
+        inner = [flops(x, branch) for x in _subprograms(equation.params)]
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
+        elif name in ARITHMETIC:
+            total += equation.outvars[0].aval.size
+        elif name in REDUCTIONS:
+            total += equation.invars[0].aval.size
+        elif name == "cond":
+            total += branch(inner)
+        elif name == "scan":
+            total += equation.params["length"] * sum(inner)
+        else:
+            total += sum(inner)
+    return total
+
+
+def _subprograms(parameters: dict[str, Any]) -> Iterator[Any]:
+    for value in parameters.values():
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(each, (core.Jaxpr, core.ClosedJaxpr)):
+                yield each
+
+
+def fastest_product(dtype: Any) -> float:
+    """FLOPs per second of a large product of matrices."""
+    x = jnp.ones((PRODUCT_WIDTH, PRODUCT_WIDTH), dtype)
+    return 2 * PRODUCT_WIDTH**3 / _fastest(jax.jit(jnp.matmul), x, x)
+
+
+def fastest_copy() -> float:
+    """Bytes per second, read and written, of a copy that no cache holds."""
+    return 2 * COPIED_BYTES / _fastest(jax.jit(jnp.negative), jnp.ones(COPIED_BYTES // 4))
+
+
+def _fastest(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+    seconds = []
+    for _ in range(1 + REPEATS):  # the first one compiles
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
