@@ -23,7 +23,8 @@ class Critic(Protocol):
     def init(self, key: jax.Array) -> Params: ...
 
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Q of both twins: (..., obs_size), (..., action_size) -> (2, ...)."""
+        """Q of both twins: (..., obs_size), (..., action_size), whose leading axes broadcast ->
+        (2, ...)."""
         ...
 
     def loss(
@@ -54,11 +55,12 @@ class _Twins:
     action_size: int
 
     def init(self, key: jax.Array) -> Params:
-        return self.net.init(key, jnp.zeros((2, 1, self.obs_size + self.action_size)))
+        sizes = self.obs_size, self.action_size
+        return self.net.init(key, *(jnp.zeros((2, 1, size)) for size in sizes))
 
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        x = jnp.concatenate([obs, action], -1)
-        return cast(jax.Array, self.net.apply(params, jnp.broadcast_to(x, (2, *x.shape))))
+        twice = [jnp.broadcast_to(x, (2, *x.shape)) for x in (obs, action)]
+        return cast(jax.Array, self.net.apply(params, *twice))
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,23 @@ class HLGaussCritic(_Twins):
     """Cross-entropy to a Gaussian histogram of the TD target; Q is the mean of the histogram.
 
     The support is [v_min, v_max] in `bins` equal bins, sigma the std of the target's Gaussian.
-    Targets outside of the support are clipped to it.
+    Targets outside of the support are clipped to it. Values start near 0, as a scalar critic's do:
+    equal logits would start them in the middle of the support, and with slow targets it takes
+    thousands of updates to unlearn that.
     """
 
     v_min: float
     v_max: float
     bins: int
     sigma: float
+
+    def init(self, key: jax.Array) -> Params:
+        params = super().init(key)
+        dense = [name for name in params["params"] if name.startswith("Dense")]
+        params["params"][f"Dense_{len(dense) - 1}"]["bias"] += jnp.log(
+            self.histogram(jnp.zeros(())) + 1e-5
+        )
+        return params
 
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return self._mean(self._outputs(params, obs, action))

@@ -32,11 +32,10 @@ def best_of_n(
     the caller reuses action and Q for the TD target, the weights and the regression.
     """
     sample_key, noise_key = jax.random.split(key)
-    repeated = jnp.broadcast_to(obs, (candidates, *obs.shape))
-    action = actor.sample(params, repeated, sample_key, steps)
+    action = actor.sample(params, obs, sample_key, steps, repeat=(candidates,))
     action += noise_std * jax.random.normal(noise_key, action.shape, jnp.float32)
     action = jnp.clip(action, -1.0, 1.0)
-    q = critic(repeated, action)
+    q = critic(obs, action)
     best = jnp.argmax(q, 0)[None]
     return (
         jnp.take_along_axis(action, best[..., None], 0)[0],

@@ -1,5 +1,7 @@
 """Flax modules: the multilayer perceptron, its ensemble, and the network of a flow policy."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +17,45 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+class JointDense(nn.Module):
+    """`nn.Dense` of the concatenation of `parts`, (..., features_i) each, whose leading axes
+    broadcast.
+
+    What all candidates of a state share is multiplied once, and only its product is broadcast.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        sizes = [part.shape[-1] for part in parts]
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (sum(sizes), self.features), jnp.float32
+        )
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        lead = jnp.broadcast_shapes(*(part.shape[:-1] for part in parts))
+        ends = list(itertools.accumulate(sizes))
+        rows = [math.prod(part.shape[:-1]) for part in parts]
+        out = bias.astype(self.dtype)
+        # Neighbours with as many rows are one product.
+        for _, group in itertools.groupby(range(len(parts)), rows.__getitem__):
+            first, *_ = members = list(group)
+            shape = jnp.broadcast_shapes(*(parts[i].shape[:-1] for i in members))
+            joined = jnp.concatenate(
+                [jnp.broadcast_to(parts[i], (*shape, sizes[i])) for i in members], -1
+            )
+            block = kernel[ends[first] - sizes[first] : ends[members[-1]]]
+            out = out + joined.astype(self.dtype) @ block.astype(self.dtype)
+        return jnp.broadcast_to(out, (*lead, self.features))
+
+
 class MLP(nn.Module):
     """Dense layers of the widths `hidden`, then a linear layer of width `out`.
 
-    Parameters are float32; matrix products run in `dtype`; the output is float32.
-    `layer_norm` normalises each hidden layer before its activation.
+    Its input is the concatenation of `parts`, whose leading axes broadcast. Parameters are float32;
+    matrix products run in `dtype`; the output is float32. `layer_norm` normalises each hidden layer
+    before its activation.
     """
 
     hidden: Sequence[int]
@@ -29,17 +65,19 @@ class MLP(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for width in self.hidden:
-            x = nn.Dense(width, dtype=self.dtype)(x)
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        x = JointDense(self.hidden[0], self.dtype, name="Dense_0")(*parts)
+        for i in range(len(self.hidden)):
             if self.layer_norm:
                 x = nn.LayerNorm(dtype=self.dtype)(x)
             x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(self.out, dtype=self.dtype)(x).astype(jnp.float32)
+            width = (*self.hidden, self.out)[i + 1]
+            x = nn.Dense(width, dtype=self.dtype, name=f"Dense_{i + 1}")(x)
+        return x.astype(jnp.float32)
 
 
 def ensemble(size: int, **mlp: Any) -> nn.Module:
-    """`size` independent MLPs on an input each: (size, ..., features) -> (size, ..., out).
+    """`size` independent MLPs on inputs of their own: (size, ..., features_i) -> (size, ..., out).
 
     The members are a leading axis of every parameter, so each layer is one batched product. Where
     all have the same input, broadcast it: a product of one input and all members comes out with
@@ -93,6 +131,5 @@ class FlowNet(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
         embedded = [TimeEmbedding(activation=self.activation, dtype=self.dtype)(t) for t in times]
-        embedded = [jnp.broadcast_to(t, (*x.shape[:-1], t.shape[-1])) for t in embedded]
-        features = jnp.concatenate([obs, x, *embedded], -1)
-        return MLP(self.hidden, x.shape[-1], self.activation, self.layer_norm, self.dtype)(features)
+        mlp = MLP(self.hidden, x.shape[-1], self.activation, self.layer_norm, self.dtype)
+        return mlp(obs, x, *embedded)

@@ -39,6 +39,16 @@ def make(kind: str, **settings: Any) -> Any:
     return critics.make_critic(config, OBS, ACTION, jnp.float32)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_start_near_zero(kind: str, layer_norm: bool) -> None:
+    critic = make(kind, hidden=[64, 64], layer_norm=layer_norm)
+    obs = jax.random.normal(jax.random.key(0), (100, OBS))
+    values = critic.values(critic.init(jax.random.key(1)), obs, jnp.zeros((100, ACTION)))
+    assert values.shape == (2, 100)
+    assert abs(float(jnp.mean(values))) < 1.0  # of a support from 0 to 20
+
+
 def drawn(seed: int, batch: int = 16) -> list[jax.Array]:
     """obs, action, target, mask."""
     rng = np.random.default_rng(seed)

@@ -29,8 +29,10 @@ class WideActor:
 
     calls: list[dict[str, Any]] = field(default_factory=list)
 
-    def sample(self, params: Any, obs: jax.Array, key: jax.Array, steps: int) -> jax.Array:
-        noise = jax.random.normal(key, (*obs.shape[:-1], ACTION))
+    def sample(
+        self, params: Any, obs: jax.Array, key: jax.Array, steps: int, *, repeat: tuple[int, ...]
+    ) -> jax.Array:
+        noise = jax.random.normal(key, (*repeat, *obs.shape[:-1], ACTION))
         action = params * noise + jnp.sum(obs, -1, keepdims=True)
         self.calls.append({"obs": obs, "steps": steps, "action": action})
         return action
@@ -85,9 +87,8 @@ def test_returns_the_best_candidate_and_its_q(candidates: int, noise_std: float)
     assert actor[0]["steps"] == 4
     seen = critic[0]
     assert seen["action"].shape == (candidates, *action.shape)
-    everywhere = np.stack([obs] * candidates)
-    np.testing.assert_array_equal(seen["obs"], everywhere)
-    np.testing.assert_array_equal(actor[0]["obs"], everywhere)
+    np.testing.assert_array_equal(seen["obs"], obs)  # which all candidates share
+    np.testing.assert_array_equal(actor[0]["obs"], obs)
     for row in range(len(obs)):
         best = max(range(candidates), key=lambda rank, row=row: seen["q"][rank, row])
         np.testing.assert_array_equal(action[row], seen["action"][best, row])

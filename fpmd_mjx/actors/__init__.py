@@ -15,7 +15,8 @@ from fpmd_mjx.flows import Flow
 
 Params = Any
 Values = Callable[[jax.Array, jax.Array], jax.Array]
-"""(obs, action) -> min of the twin Q: what a policy may differentiate through."""
+"""(obs, action), whose leading axes broadcast -> min of the twin Q: what a policy may differentiate
+through."""
 
 
 class ActorBatch(struct.PyTreeNode):
@@ -29,8 +30,17 @@ class ActorBatch(struct.PyTreeNode):
 class Sampler(Protocol):
     """What best-of-N asks of a policy; actions lie in [-1, 1]^d after the caller clips them."""
 
-    def sample(self, params: Params, obs: jax.Array, key: jax.Array, steps: int) -> jax.Array:
-        """One action for each obs (..., obs_size) -> (..., action_size) in `steps` calls."""
+    def sample(
+        self,
+        params: Params,
+        obs: jax.Array,
+        key: jax.Array,
+        steps: int,
+        *,
+        repeat: tuple[int, ...] = (),
+    ) -> jax.Array:
+        """Actions in `steps` calls, `repeat` of them for each obs: (..., obs_size) ->
+        (*repeat, ..., action_size)."""
         ...
 
 

@@ -37,8 +37,17 @@ class FlowPolicy:
 
         return field
 
-    def sample(self, params: Params, obs: jax.Array, key: jax.Array, steps: int) -> jax.Array:
-        return self.flow.sample(self.field(params, obs), self._prior(obs, key), steps)
+    def sample(
+        self,
+        params: Params,
+        obs: jax.Array,
+        key: jax.Array,
+        steps: int,
+        *,
+        repeat: tuple[int, ...] = (),
+    ) -> jax.Array:
+        noise = self._prior((*repeat, *obs.shape[:-1]), key)
+        return self.flow.sample(self.field(params, obs), noise, steps)
 
     def one_step(self, params: Params, obs: jax.Array) -> jax.Array:
         return self.flow.sample(self.field(params, obs), self._origin(obs.shape[:-1]), 1)
@@ -55,13 +64,12 @@ class FlowPolicy:
     def one_step_error(
         self, params: Params, obs: jax.Array, key: jax.Array, steps: int
     ) -> jax.Array:
-        field, x = self.field(params, obs), self._prior(obs, key)
+        field, x = self.field(params, obs), self._prior(obs.shape[:-1], key)
         gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
         return jnp.mean(jnp.linalg.norm(gap, axis=-1))
 
-    def _prior(self, obs: jax.Array, key: jax.Array) -> jax.Array:
-        shape = (*obs.shape[:-1], self.action_size)
-        return self.prior_std * jax.random.normal(key, shape, jnp.float32)
+    def _prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        return self.prior_std * jax.random.normal(key, (*shape, self.action_size), jnp.float32)
 
     def _origin(self, shape: tuple[int, ...]) -> jax.Array:
         return jnp.zeros((*shape, self.action_size), jnp.float32)

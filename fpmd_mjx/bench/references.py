@@ -45,10 +45,19 @@ class Diffusion:
         obs, x = jnp.zeros((1, self.obs_size)), jnp.zeros((1, self.action_size))
         return self.net.init(key, obs, x, jnp.zeros(1))
 
-    def sample(self, params: Params, obs: jax.Array, key: jax.Array, steps: int) -> jax.Array:
-        """One action for each obs (..., obs_size) -> (..., action_size) in `steps` calls."""
+    def sample(
+        self,
+        params: Params,
+        obs: jax.Array,
+        key: jax.Array,
+        steps: int,
+        *,
+        repeat: tuple[int, ...] = (),
+    ) -> jax.Array:
+        """Actions in `steps` calls, `repeat` of them for each obs: (..., obs_size) ->
+        (*repeat, ..., action_size)."""
         start_key, noise_key = jax.random.split(key)
-        shape = (*obs.shape[:-1], self.action_size)
+        shape = (*repeat, *obs.shape[:-1], self.action_size)
 
         def denoise(x: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             t, signal, previous, key = step  # signal: the share of the data's variance in x

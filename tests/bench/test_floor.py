@@ -50,31 +50,26 @@ def toy(*overrides: str) -> Program:
     return build(Corridor(), *overrides)
 
 
-def dense(program: Program, hidden: int, times: int) -> tuple[int, int]:
-    """FLOPs of the products in a forward pass of the policy and of one critic, one hidden layer."""
-    spec = program.vector.env.spec
-    seen = spec.obs_size + spec.action_size
-    embedding = 2 * (16 * 32 + 32 * 16)
-    flow = 2 * hidden * (seen + 16 * times + spec.action_size) + times * embedding
-    return flow, 2 * hidden * (seen + 1)
-
-
 def test_an_update_is_its_forward_and_backward_passes() -> None:
-    """Of a network so wide that the rest is small, FPMD-R: the sample of the policy, the critics at
-    the sample, both targets, then a forward pass and its two backward products."""
-    width, batch, candidates = 2048, 64, 2
-    words = ("actor=fpmd_r", f"learn.batch={batch}", f"improvement.candidates={candidates}")
+    """Of networks with one layer so wide that the rest is small, FPMD-R with one candidate."""
+    width, batch = 2048, 64
+    words = ("actor=fpmd_r", f"learn.batch={batch}", "improvement.candidates=1")
     words += ("actor.flow_steps=1", f"actor.hidden=[{width}]", f"critic.hidden=[{width}]")
     once = toy(*words, "learn.policy_delay=1")
-    flow, critic = dense(once, width, 1)
-    critics = batch * 2 * critic * (candidates + 1 + 3)
-    policy = batch * flow * (candidates + 3)
+    spec = once.vector.env.spec
+    inputs, outputs = 2 * width * (spec.obs_size + spec.action_size), 2 * width
+    embedded = 2 * width * 16  # the same in all of a sample, and there multiplied once
+    # Samples of the policy, their values and those of the target; then the losses, whose backward
+    # passes are two products a layer, and one where nothing is before it.
+    critics = batch * 2 * (2 * (inputs + outputs) + 2 * inputs + 3 * outputs)
+    loss = batch * 3 * (inputs + embedded + outputs)
+    policy = batch * (inputs + outputs) + loss
     found = floor.update_flops(once)
     assert critics + policy < found
-    # Activations, Adam (about 20 for each weight) and the inputs' gradients that are not needed.
+    # Activations, the embedding, and Adam.
     assert found == pytest.approx(critics + policy, rel=0.2)
     delayed = floor.update_flops(toy(*words, "learn.policy_delay=4"))
-    assert found - delayed == pytest.approx(0.75 * 3 * batch * flow, rel=0.2)
+    assert found - delayed == pytest.approx(0.75 * loss, rel=0.2)
     assert floor.update_flops(toy(*words, "learn.policy_delay=1", "seeds=2")) == 2 * found
 
 
