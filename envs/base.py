@@ -24,6 +24,8 @@ class TaskSpec:
         action_high: (action_size,) float32, native units of the original simulator.
         episode_steps: control steps after which the original truncates the episode.
         control_dt: simulated seconds per control step.
+        longest_chain: bodies from the world to the end of the longest limb, which decides how its
+            physics is compiled (`physics.compiler_options`).
     """
 
     name: str
@@ -33,6 +35,7 @@ class TaskSpec:
     action_high: np.ndarray
     episode_steps: int
     control_dt: float
+    longest_chain: int = 0
 
 
 class PhysicsState(struct.PyTreeNode):
@@ -123,4 +126,13 @@ def spec_from_model(
         action_high=np.where(limited, high, np.float32(np.inf)),
         episode_steps=episode_steps,
         control_dt=float(model.opt.timestep * substeps),
+        longest_chain=longest_chain(model),
     )
+
+
+def longest_chain(model: mujoco.MjModel) -> int:
+    """Returns the number of bodies from the world to the body that is furthest from it."""
+    depth = np.zeros(model.nbody, int)
+    for body in range(1, model.nbody):  # parents come first
+        depth[body] = depth[model.body_parentid[body]] + 1
+    return int(depth.max())

@@ -22,9 +22,22 @@ T = TypeVar("T")
 Impl = Literal["jax", "warp", "auto"]
 
 COMPILER_OPTIONS: dict[str, bool | int | str] = {"xla_cpu_use_fusion_emitters": False}
-"""For whoever compiles a physics step. On CPUs, XLA's fusion emitters take nearly twice the compile
-time, and make a chain of bodies slow: a step of dmc/swimmer_swimmer6 takes 13 times as long, of
-dmc/hopper_hop 2.0, of dmc/walker_run 1.3, of dmc/cheetah_run 1.2. Elsewhere it changes nothing."""
+"""For whoever compiles a physics step, of any task. On CPUs, XLA's fusion emitters take nearly
+twice the compile time, and make a long chain of bodies slow: a step of dmc/swimmer_swimmer6 takes
+13 times as long, of dmc/hopper_hop 2.0. Elsewhere it changes nothing."""
+
+FUSED_CHAIN = 4
+"""Bodies in a chain up to which fusion emitters make a whole training program faster."""
+
+
+def compiler_options(longest_chain: int) -> dict[str, bool | int | str]:
+    """For whoever compiles a program of physics and large networks, which fusion emitters make
+    faster; longest_chain: of the task's spec.
+
+    A training epoch on two cores took 1.05 (gym/Ant-v5, a chain of 4) to 1.16 times as long without
+    them (docs/performance.md), but that of dmc/hopper_hop (5) is better off without.
+    """
+    return {"xla_cpu_use_fusion_emitters": longest_chain <= FUSED_CHAIN}
 
 
 class PhysicsOptions(TypedDict, total=False):

@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, TaskSpec
+from envs.base import Env, PhysicsState, State, TaskSpec, longest_chain
 from envs.physics import PhysicsOptions, UnsupportedModelError, resolve_impl
 
 PREFIX = "playground/"
@@ -104,6 +104,7 @@ class PlaygroundEnv(Env):
             action_high=np.full(self._env.action_size, 1.0, np.float32),
             episode_steps=-(-int(config.episode_length) // self._repeat),
             control_dt=float(self._env.dt) * self._repeat,
+            longest_chain=longest_chain(self._env.mj_model),
         )
 
     def reset(self, key: jax.Array) -> State:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 import envs
+from envs.physics import compiler_options
 from envs.wrappers import VectorEnv, VectorState
 from fpmd_mjx import collect, normalize, replay
 from fpmd_mjx.actors import Params
@@ -85,6 +86,10 @@ class Program:
         """`init`, traced once: `out_info` has the shapes of the state, `lower` compiles it."""
         seeds = jax.ShapeDtypeStruct((self.config.seeds,), jnp.uint32)
         return jax.jit(self.init).trace(seeds)
+
+    @property
+    def compiler_options(self) -> dict[str, bool | int | str]:
+        return compiler_options(self.vector.env.spec.longest_chain)
 
     def policy(self, state: TrainState) -> Policy:
         return Policy(state.learner.actor, state.learner.critic, state.normalizer)

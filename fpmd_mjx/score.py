@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 import envs
-from envs.physics import COMPILER_OPTIONS
 from fpmd_mjx import evaluate, logs
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.display import console
@@ -59,7 +58,8 @@ def score_run(
             jax.vmap(jax.random.key)(seed_array(config))
         )
         rollout = jax.jit(
-            partial(evaluate.rollout, program, mode, episodes), compiler_options=COMPILER_OPTIONS
+            partial(evaluate.rollout, program, mode, episodes),
+            compiler_options=program.compiler_options,
         )
         returns = np.asarray(rollout(policy, keys)[0])
     env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from envs.physics import COMPILER_OPTIONS
 from fpmd_mjx import config as configs
 from fpmd_mjx import evaluate, logs, memory
 from fpmd_mjx.checkpoint import Checkpoints
@@ -72,7 +71,7 @@ def compile_program(program: Program) -> Compiled:
     )
     with ThreadPoolExecutor() as pool:
         init, train_epoch, evaluation = pool.map(
-            lambda part: part.compile(dict(COMPILER_OPTIONS)), lowered
+            lambda part: part.compile(program.compiler_options), lowered
         )
     return Compiled(init, train_epoch, evaluation, time.monotonic() - start)
 

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.physics import COMPILER_OPTIONS
 from envs.wrappers import VectorState
 from fpmd_mjx.bench.timing import Measured, Quartiles, ratio
 from fpmd_mjx.collect import random_actions, split
@@ -103,8 +102,9 @@ class Workload:
             for name in PARTS:
                 if name in names or name == "collect":  # which fills the replay, too
                     lowered[name] = _donating(PARTS[name], program).lower(state)
+        options: Any = program.compiler_options
         with ThreadPoolExecutor() as pool:
-            compiled = pool.map(lambda part: part.compile(dict(COMPILER_OPTIONS)), lowered.values())
+            compiled = pool.map(lambda part: part.compile(options), lowered.values())
             self.compiled = dict(zip(lowered, compiled, strict=True))
         if "physics" in names:
             self._physics = self.compiled["physics_init"](seed_array(program.config))

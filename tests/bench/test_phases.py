@@ -9,6 +9,7 @@ import pytest
 from fpmd_mjx.bench import phases
 from fpmd_mjx.bench.timing import Quartiles
 from fpmd_mjx.memory import size
+from fpmd_mjx.program import Program
 
 from ..conftest import QUICK, host
 from ..toy import Corridor, build, words
@@ -24,7 +25,7 @@ OVERRIDES = words(
 @pytest.fixture(scope="module")
 def workload() -> phases.Workload:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "COMPILER_OPTIONS", QUICK)
+        patch.setattr(Program, "compiler_options", QUICK)
         return phases.Workload(build(Corridor(), *OVERRIDES), phases.PHASES)
 
 

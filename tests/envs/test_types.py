@@ -11,6 +11,7 @@ import pytest
 
 from envs import parity
 from envs.base import State
+from envs.physics import compiler_options
 
 from .harness import SAMPLE, Task, make, make_real
 
@@ -69,3 +70,23 @@ def test_spec_is_the_originals(name: str) -> None:
     assert (spec.obs_size, spec.action_size) == (obs_size, len(low))
     assert spec.episode_steps == steps
     np.testing.assert_allclose(spec.control_dt, dt)
+
+
+@pytest.mark.parametrize(
+    ("name", "chain", "fused"),
+    [
+        ("dmc/ball_in_cup_catch", 1, True),
+        ("dmc/cartpole_swingup", 2, True),
+        ("dmc/cheetah_run", 4, True),
+        ("playground/CheetahRun", 4, True),
+        ("dmc/hopper_hop", 5, False),
+        ("gym/Humanoid-v5", 6, False),
+        ("dmc/swimmer_swimmer6", 6, False),
+    ],
+)
+def test_long_chains_are_compiled_without_fusion_emitters(
+    name: str, chain: int, fused: bool
+) -> None:
+    found = make(name).spec.longest_chain
+    assert found == chain
+    assert compiler_options(found) == {"xla_cpu_use_fusion_emitters": fused}

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 
-from envs.physics import COMPILER_OPTIONS
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.peers import brax
@@ -106,7 +105,7 @@ def compare(
 def fpmd(config: Config) -> Chunk:
     """This program, past its warm-up."""
     program = make_program(config)
-    options: Any = dict(COMPILER_OPTIONS)
+    options: Any = program.compiler_options
     init = program.traced_init.lower().compile(options)
     start = time.perf_counter()
     epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(program.traced_init.out_info)
