@@ -1,6 +1,7 @@
 """Every configuration that ships composes, and every mistake is answered in one sentence."""
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -71,6 +72,21 @@ def test_the_paper_preset_is_the_released_settings() -> None:
     assert (noise.interval, noise.target_entropy) == (250, -1.5)
     assert (config.actor.flow_steps, config.actor.prior_std) == (20, 0.5)
     assert configs.load(["preset=paper", "actor=fpmd_m"]).actor.flow_steps == 1
+
+
+@pytest.mark.parametrize("actor", ["fpmd_m", "fpmd_r"])
+def test_the_wide_paper_preset_is_the_same_work_in_another_order(actor: str) -> None:
+    paper = configs.load(["preset=paper", f"actor={actor}"])
+    wide = configs.load(["preset=paper_wide", f"actor={actor}"])
+    for config in (paper, wide):
+        assert config.env_steps == 1_000_000
+        assert config.learn.updates / config.steps_per_iteration == 1 / 5
+    assert (wide.num_envs, wide.seeds) == (160, 8)
+    for key in ("num_envs", "seeds", "epoch_steps", "preset", "name", "learn.updates"):
+        *parents, last = key.split(".")
+        setattr(functools.reduce(getattr, parents, wide), last, None)
+        setattr(functools.reduce(getattr, parents, paper), last, None)
+    assert wide == paper
 
 
 def test_overrides_win_over_presets() -> None:

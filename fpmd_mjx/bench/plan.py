@@ -22,7 +22,7 @@ BENCHMARKS = {
     "memory": "what a training epoch holds, against the plan",
     "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
     "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
-    "peers-return": "training until target=RETURN, and brax's SAC and PPO as tuned for Playground",
+    "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
 }
 
 
@@ -38,6 +38,8 @@ class Peers:
     fixed: tuple[str, ...]
     varied: tuple[str, ...] = ()
 
+
+PEER_ALGORITHMS = ("sac", "ppo")
 
 PEERS = {
     "peers-speed": Peers(
@@ -92,7 +94,8 @@ class Cell:
     """One point of the grid. label: what sets it apart, such as `seeds=1,num_envs=64`, empty if
     nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
     `target` and `peers-return`; limit: wall seconds after which they end without it; variants:
-    further overrides of each side that `peers-speed` compares."""
+    further overrides of each side that `peers-speed` compares; peer: which of `PEER_ALGORITHMS`
+    `peers-return` trains, all of them where it is None."""
 
     label: str
     config: Config
@@ -100,6 +103,7 @@ class Cell:
     target: float | None = None
     limit: float | None = None
     variants: tuple[tuple[str, ...], ...] = ()
+    peer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,8 @@ def make_plan(words: list[str], rounds: int) -> Plan:
             raise ConfigError(f"benchmark {name} needs a return to reach: add target=RETURN.")
     if cells[0].limit is not None and not has_target:
         raise ConfigError("limit=SECONDS is of training to a return: add target=RETURN.")
+    if cells[0].peer is not None and "peers-return" not in named:
+        raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
     default = [name for name in BENCHMARKS if name not in PEERS]
     if not has_target:
         default.remove("target")
@@ -188,10 +194,14 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
         label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
         target = _number("target", chosen.pop("target")) if "target" in chosen else None
         limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
+        peer = chosen.pop("peer", None)
+        if peer is not None and peer not in PEER_ALGORITHMS:
+            known = ", ".join(PEER_ALGORITHMS)
+            raise ConfigError(f"peer={peer} is unknown: choose one of {known}, or leave it out.")
         words = tuple(f"{key}={value}" for key, value in chosen.items())
         for variant in variants:
             configs.load([*words, *variant])  # raises
-        cells.append(Cell(label, configs.load(list(words)), words, target, limit, variants))
+        cells.append(Cell(label, configs.load(list(words)), words, target, limit, variants, peer))
     return cells
 
 

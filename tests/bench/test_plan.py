@@ -46,6 +46,9 @@ def test_the_target_and_the_limit_of_peers() -> None:
     [cell] = make_plan(["peers-return", "target=800", "limit=60"], 3).cells
     assert (cell.target, cell.limit, cell.config.preset) == (800.0, 60.0, "fast")
     assert cell.config.eval.episodes == 128  # as many as brax's
+    assert cell.peer is None
+    cells = make_plan(["peers-return", "target=800", "peer=ppo", "seed=0,1"], 3).cells
+    assert [cell.peer for cell in cells] == ["ppo", "ppo"]
 
 
 def test_without_their_packages_a_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +100,8 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["limit=60"], "limit=SECONDS is of training to a return: add target=RETURN"),
         (["peers-return"], "benchmark peers-return needs a return to reach"),
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
+        (["peers-return", "target=8", "peer=td3"], "peer=td3 is unknown: choose one of sac, ppo"),
+        (["learn", "peer=sac"], "peer=NAME is of benchmark peers-return"),
         (["peers-speed", "actor=sac"], "actor=sac is unknown"),
         (["peers-speed", "learn.policy_delay=1,0"], "learn.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),

@@ -15,9 +15,7 @@ import jax
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax
-from fpmd_mjx.bench.plan import Cell
-
-ALGORITHMS = ("sac", "ppo")
+from fpmd_mjx.bench.plan import PEER_ALGORITHMS, Cell
 
 
 def measure(cell: Cell, add: target.Add) -> None:
@@ -26,7 +24,7 @@ def measure(cell: Cell, add: target.Add) -> None:
     config = cell.config
     name = f"peers-return.{config.actor.name}"
     target.timed(name, cell, add, target.train, configs.to_yaml(config), cell.target)
-    for algorithm in ALGORITHMS:
+    for algorithm in PEER_ALGORITHMS if cell.peer is None else (cell.peer,):
         task = (config.task.name, config.task.impl)
         name = f"peers-return.brax_{algorithm}"
         target.timed(name, cell, add, train, algorithm, *task, config.seed, cell.target)

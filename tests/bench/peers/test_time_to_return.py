@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -106,6 +107,9 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
         (time_to_return.train, "sac", TASK, "auto", 4, 9.0),
         (time_to_return.train, "ppo", TASK, "auto", 4, 9.0),
     ]
+    asked.clear()
+    time_to_return.measure(dataclasses.replace(cell, peer="ppo"), lambda metrics: None)
+    assert [x[1] for x in asked[1:]] == ["ppo"]
     for name, metrics in zip(("fpmd_r", "brax_sac", "brax_ppo"), found, strict=True):
         assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
         assert metrics[f"peers-return.{name}.train_and_compile_seconds"] == 3.0
