@@ -34,8 +34,9 @@ def compiler_options(longest_chain: int) -> dict[str, bool | int | str]:
     """For whoever compiles a program of physics and large networks, which fusion emitters make
     faster; longest_chain: of the task's spec.
 
-    A training epoch on two cores took 1.05 (gym/Ant-v5, a chain of 4) to 1.16 times as long without
-    them (docs/performance.md), but that of dmc/hopper_hop (5) is better off without.
+    A training epoch on two cores took 0.98 (dmc/fish_swim, a chain of 3) to 1.16 times as long
+    without them (docs/performance.md), but with them the physics of dmc/hopper_hop (5) ran at 0.44
+    of its rate.
     """
     return {"xla_cpu_use_fusion_emitters": longest_chain <= FUSED_CHAIN}
 

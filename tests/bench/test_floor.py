@@ -1,5 +1,7 @@
 """The least that an update can take: what is counted, against closed forms."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -11,7 +13,11 @@ from fpmd_mjx.program import Program
 from ..toy import Corridor, build
 
 
-def flops(function, *shapes: tuple[int, ...], branch=max) -> float:  # type: ignore[no-untyped-def]
+def flops(
+    function: Callable[..., jax.Array],
+    *shapes: tuple[int, ...],
+    branch: Callable[..., float] = max,
+) -> float:
     return floor.flops(jax.make_jaxpr(function)(*map(jnp.zeros, shapes)), branch)
 
 
