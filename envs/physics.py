@@ -155,7 +155,11 @@ class Simulation(Protocol):
 
 
 class JaxSimulation:
-    """A model on MJX's own backend (impl=jax)."""
+    """A model on MJX's own backend (impl=jax).
+
+    Its dynamics are jitted: within one program and from one to the next, Python traces them once,
+    however many batches of however many simulations they are part of.
+    """
 
     def __init__(self, model: mujoco.MjModel) -> None:
         """Puts the model, after `prepare_model`, on the default device."""
@@ -165,6 +169,8 @@ class JaxSimulation:
         # make_data leaves weakly typed leaves, which would make the second call of a jitted
         # function trace again.
         self._template = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), data)
+        self.step = jax.jit(self._step)
+        self.forward = jax.jit(self._forward, static_argnames="actuated")
 
     def load(self, state: PhysicsState) -> mjx.Data:
         """Returns data in which nothing is computed yet."""
@@ -173,11 +179,11 @@ class JaxSimulation:
         )
         return data if state.act is None else data.replace(act=state.act)
 
-    def step(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
+    def _step(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
         with corrected_colliders():
             return mjx.step(self.model, self.load(state).replace(ctrl=ctrl))
 
-    def forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
+    def _forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
         model = self.model if actuated else without_actuation(self.model)
         with corrected_colliders():
             return mjx.forward(model, self.load(state).replace(ctrl=ctrl))

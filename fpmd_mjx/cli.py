@@ -6,6 +6,7 @@ says what to change), 128 + n stopped by signal n with everything saved.
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import signal
@@ -19,6 +20,7 @@ from fpmd_mjx.config import ConfigError
 
 
 def main(argv: list[str] | None = None) -> int:
+    collect_garbage_rarely()
     args = _arguments(argv)
     # Nothing is compiled and nothing heavy is imported before the configuration is valid.
     try:
@@ -28,6 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fpmd: {args.interrupted}", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def collect_garbage_rarely() -> None:
+    """For a process that imports and traces: both make objects by the million, which stay, and
+    Python's collector would go through them again and again, for a fifth of the time of a start."""
+    gc.set_threshold(50_000)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy import special
 
 import envs
 from envs.wrappers import flatten, is_sound, unflatten
@@ -137,7 +137,7 @@ def interval(x: np.ndarray) -> list[float] | None:
     x = np.asarray(x, np.float64)
     if x.size < 2:
         return None
-    half = stats.t.ppf(0.975, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size)
+    half = special.stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / np.sqrt(x.size)
     return [float(x.mean() - half), float(x.mean() + half)]
 
 

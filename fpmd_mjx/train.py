@@ -6,7 +6,7 @@ Python logs, evaluates, saves and stops here; everything else is `program.py`.
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -64,15 +64,18 @@ def compile_program(program: Program) -> Compiled:
     state = program.traced_init.out_info
     rollout = partial(evaluate.rollout, program, ONE_STEP, config.eval.episodes)
     keys = jax.eval_shape(eval_keys, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
-    lowered = (
-        program.traced_init.lower(),
-        jax.jit(program.train_epoch, donate_argnums=0).lower(state),
-        jax.jit(rollout).lower(program.policy(state), keys),
-    )
+    options: Any = program.compiler_options
     with ThreadPoolExecutor() as pool:
-        init, train_epoch, evaluation = pool.map(
-            lambda part: part.compile(program.compiler_options), lowered
+
+        def build(lowered: jax.stages.Lowered) -> Future[jax.stages.Compiled]:
+            return pool.submit(lowered.compile, options)
+
+        parts = (  # each is compiled while the next one is traced
+            build(program.traced_init.lower()),
+            build(jax.jit(program.train_epoch, donate_argnums=0).lower(state)),
+            build(jax.jit(rollout).lower(program.policy(state), keys)),
         )
+        init, train_epoch, evaluation = (part.result() for part in parts)
     return Compiled(init, train_epoch, evaluation, time.monotonic() - start)
 
 

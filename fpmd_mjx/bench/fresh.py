@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fpmd_mjx.cli import collect_garbage_rarely
 from fpmd_mjx.config import ConfigError
 
 Record = dict[str, Any]
@@ -60,6 +61,7 @@ def empty_caches(folder: Path) -> dict[str, str]:
 
 
 def _main(module: str, function: str, arguments: str) -> None:
+    collect_garbage_rarely()
     out, sys.stdout = sys.stdout, sys.stderr  # libraries announce themselves on stdout
     # A terminal interrupts both processes: the one that reads ends this one, and says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
