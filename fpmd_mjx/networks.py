@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "mish": jax.nn.mish,
@@ -97,7 +98,8 @@ def ensemble(size: int, **mlp: Any) -> nn.Module:
 def sinusoidal(t: jax.Array, size: int, max_period: float = 1000.0) -> jax.Array:
     """Sinusoidal features of times: (...,) -> (..., size), periods 2 pi to 2 pi max_period."""
     half = size // 2
-    frequency = jnp.exp(-jnp.log(max_period) * jnp.arange(half, dtype=jnp.float32) / (half - 1))
+    # Constants in NumPy: with times that are, XLA finds all of these features while it compiles.
+    frequency = np.exp(-np.log(max_period) * np.arange(half) / (half - 1)).astype(np.float32)
     angle = t[..., None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
