@@ -111,6 +111,11 @@ class Env(Protocol):
         """
         return None
 
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        """Returns where a picture shows what the task moves and the physics does not, such as a
+        target: names of geoms or sites, and their places (3,) in the world, m."""
+        return {}
+
 
 def spec_from_model(
     name: str, model: mujoco.MjModel, *, obs_size: int, episode_steps: int, substeps: int

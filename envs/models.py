@@ -30,6 +30,21 @@ def dmc_model(filename: str, edit: Callable[[mujoco.MjSpec], None] | None = None
     return _load("dmc", "dm_control", "dm-control", Path("suite") / filename, edit)
 
 
+_SPECS: dict[int, mujoco.MjSpec] = {}
+"""What the models here were compiled from, by MuJoCo's signature of their structure."""
+
+
+def spec_of(model: mujoco.MjModel) -> mujoco.MjSpec:
+    """Returns what `model`, or the model that it is a copy of, was compiled from.
+
+    Numbers that were changed in the model since are not in it.
+
+    Raises:
+        KeyError: if the model was not compiled here.
+    """
+    return _SPECS[int(model.signature)]
+
+
 def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
     """Returns where in `sensordata` the values of the named sensors are, in that order."""
     sensors = [model.sensor(name) for name in names]
@@ -76,4 +91,6 @@ def _load(
         if edit is not None:
             edit(spec)
         exclude_impossible(spec, f"{family}/{path.name}")
-        return spec.compile()
+        model = spec.compile()
+        _SPECS[int(model.signature)] = spec
+        return model

@@ -207,7 +207,7 @@ def without_actuation(model: mjx.Model) -> mjx.Model:
     return model.replace(opt=model.opt.replace(disableflags=flags))
 
 
-def _without_contacts(model: mujoco.MjModel) -> mujoco.MjModel:
+def without_contacts(model: mujoco.MjModel) -> mujoco.MjModel:
     """Returns a copy for kinematics alone: MJX then neither needs a collider for each pair of
     geoms nor memory for their contacts."""
     model = copy.deepcopy(model)
@@ -280,7 +280,7 @@ class Physics:
                     constraints=constraints,
                     reads_forces=reads_forces,
                 )
-                self._kinematics = JaxSimulation(_without_contacts(self.model))
+                self._kinematics = JaxSimulation(without_contacts(self.model))
             else:
                 self._dynamics = self._kinematics = JaxSimulation(self.model)
         except (NotImplementedError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any, Protocol
 
@@ -57,6 +58,14 @@ class RealEnv(Protocol):
         """Puts the physics into a state as a reset would, and returns the observation.
 
         Begins an episode if none is under way; otherwise its clock runs on.
+        """
+        ...
+
+    def render(self, size: int, camera: int) -> np.ndarray:
+        """Returns what OpenGL draws of the current state: (size, size, 3) uint8, RGB.
+
+        Raises:
+            NotImplementedError: if the task is gymnasium's.
         """
         ...
 
@@ -144,6 +153,9 @@ class _GymEnv(_Original):
         env.set_state(np.asarray(qpos, np.float64), np.asarray(qvel, np.float64))
         return np.asarray(env._get_obs(), np.float32)
 
+    def render(self, size: int, camera: int) -> np.ndarray:
+        raise NotImplementedError("Only tasks of dm_control are seen in pixels: choose a dmc/ one.")
+
 
 class _DmControlEnv(_Original):
     def __init__(self, name: str, task: str) -> None:
@@ -189,6 +201,10 @@ class _DmControlEnv(_Original):
             physics.data.act[:] = 0.0 if act is None else act
         return _flatten(self._env.task.get_observation(physics))
 
+    def render(self, size: int, camera: int) -> np.ndarray:
+        image = self._env.physics.render(height=size, width=size, camera_id=camera)
+        return np.array(image)  # the next one is drawn into the same memory
+
 
 def _flatten(observation: dict[str, Any]) -> np.ndarray:
     parts = [np.ravel(value) for value in observation.values()]
@@ -196,7 +212,10 @@ def _flatten(observation: dict[str, Any]) -> np.ndarray:
 
 
 def _suite() -> Any:
-    """dm_control's suite; its import looks for a display, which nothing here needs."""
+    """dm_control's suite. Its import settles how images are drawn for the whole process: where
+    there is no display, and the user did not choose, by EGL, which needs none."""
+    if "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from dm_control import suite

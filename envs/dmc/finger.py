@@ -85,6 +85,7 @@ class FingerSpin(_Finger):
         """Args are the options of `Physics`."""
         model = dmc_model("finger.xml")
         model.dof_damping[_HINGE] = _SPIN_DAMPING
+        model.site_rgba[[model.site(name).id for name in ("target", "tip")], 3] = 0
         super().__init__(model, "spin", obs_size=9, **options)
 
     def reset(self, key: jax.Array) -> State:
@@ -124,6 +125,8 @@ class FingerTurn(_Finger):
         """
         self._target_radius = _HARD_RADIUS if hard else _EASY_RADIUS
         model = dmc_model("finger.xml")
+        model.site_size[model.site("target").id, 0] = self._target_radius
+        self._hinge_place = model.body("spinner").pos.astype(np.float32)
         self._circle_radius = float(model.geom("cap1").size.sum())
         super().__init__(
             model,
@@ -154,6 +157,9 @@ class FingerTurn(_Finger):
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         target = model.site("target").pos - model.body("spinner").pos
         return jnp.asarray(target[_XZ], jnp.float32)
+
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        return {"target": jnp.asarray(self._hinge_place).at[_XZ].add(state.task)}
 
     def _observe(
         self, physics: PhysicsState, touch: jax.Array, target: jax.Array

@@ -7,6 +7,7 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from envs.base import Env, PhysicsState, State, spec_from_model
 from envs.dmc.rewards import tolerance
@@ -38,6 +39,8 @@ class Reacher(Env):
         model = dmc_model("reacher.xml")
         self._finger = model.geom("finger").id
         target_radius = _HARD_RADIUS if hard else _EASY_RADIUS
+        model.geom_size[model.geom("target").id, 0] = target_radius
+        self._target_height = np.float32(model.geom("target").pos[2])
         self._reach = target_radius + float(model.geom_size[self._finger, 0])
         self.physics = Physics(model, substeps=1, **options)
         self.spec = spec_from_model(
@@ -72,6 +75,9 @@ class Reacher(Env):
 
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.geom("target").pos[:2], jnp.float32)
+
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        return {"target": jnp.append(state.task, self._target_height)}
 
     def _to_target(self, physics: PhysicsState, target: jax.Array) -> jax.Array:
         return target - self.physics.kinematics(physics).geom_xpos[self._finger, :2]

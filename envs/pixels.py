@@ -1,0 +1,195 @@
+"""Images of simulations, rendered in batch within the program by MJX-Warp's ray tracer.
+
+The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84, the task's first camera, but the
+third for quadrupeds, which otherwise would not see where they are going.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco import mjx
+
+from envs.base import Env, PhysicsState, State
+from envs.models import spec_of
+from envs.physics import JaxSimulation, UnsupportedModelError, prepare_model, without_contacts
+from envs.warp_physics import in_one_batch
+
+_GROUPS = (0, 1, 2)
+"""Of geoms and sites, what MuJoCo shows where nobody asks for more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How a task is seen.
+
+    Attributes:
+        size: height and width of an image in pixels.
+        camera: number of the model's camera; None is DrQ-v2's choice.
+        shadows: whether lights cast them, which costs a ray for each pixel and light.
+        skybox: whether the model's sky is behind everything, or black.
+        textures: whether surfaces have theirs, such as the checkered floor.
+    """
+
+    size: int = 84
+    camera: int | None = None
+    shadows: bool = True
+    skybox: bool = True
+    textures: bool = True
+
+    def number(self, env: Env) -> int:
+        """Returns the camera's number for a task of dm_control."""
+        if self.camera is not None:
+            return self.camera
+        return 2 if env.spec.name.startswith("dmc/quadruped") else 0
+
+
+class Renderer:
+    """One task's images: a function of a single `State`, whose `jax.vmap` is one call of the ray
+    tracer, however they are nested.
+
+    A number of images that it has not rendered before takes memory of its own: 8 bytes and more
+    for each pixel of all of them.
+    """
+
+    def __init__(self, env: Env, camera: Camera | None = None) -> None:
+        """Uploads the task's model, with its geoms and textures, to the default device.
+
+        Raises:
+            UnsupportedModelError: if the task has no such camera, or no model to draw.
+        """
+        self._camera = camera or Camera()
+        self._env = env
+        physics = getattr(env, "physics", None)
+        if physics is None:
+            raise UnsupportedModelError(
+                f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
+                "dm_control, such as dmc/cheetah_run."
+            )
+        self.model = prepare_model(drawing(physics.model))
+        self._number = self._camera.number(env)
+        if not 0 <= self._number < self.model.ncam:
+            raise UnsupportedModelError(
+                f"{env.spec.name} has no camera {self._number}: choose one of 0 to "
+                f"{self.model.ncam - 1}."
+            )
+        [device] = jnp.zeros(()).devices()
+        self._kinematics = JaxSimulation(without_contacts(self.model))
+        self._drawn = mjx.put_model(self.model, device=device, impl="warp")
+        self._template = mjx.make_data(self.model, device=device, impl="warp", naconmax=1, njmax=1)
+        self._contexts: dict[int, Any] = {}
+        self._images = in_one_batch(self._trace)
+
+    def __call__(self, state: State) -> jax.Array:
+        """Returns what the camera sees: (size, size, 3) uint8, RGB."""
+        with jax.default_matmul_precision("highest"):
+            poses = self._poses(state.physics)
+        for name, place in self._env.moved(state).items():
+            geom = self.model.geom(name).id
+            poses["geom_xpos"] = poses["geom_xpos"].at[geom].set(place)
+        return self._images(poses)
+
+    def _poses(self, state: PhysicsState) -> dict[str, jax.Array]:
+        """Returns places and orientations of all that is in a picture."""
+        data = self._kinematics.load(state)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.camlight):
+            data = stage(self._kinematics.model, data)
+        names = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat")
+        return {name: getattr(data, name) for name in names} | _lights(self.model, data)
+
+    def _trace(self, poses: dict[str, jax.Array]) -> jax.Array:
+        """Renders poses (n, ...): (n, size, size, 3) uint8."""
+        context = self._context(poses["geom_xpos"].shape[0])
+
+        def one(poses: dict[str, jax.Array]) -> jax.Array:
+            fields = {f"_impl.{k}" if k.startswith("light") else k: v for k, v in poses.items()}
+            data = mjx.refit_bvh(self._drawn, self._template.tree_replace(fields), context)
+            packed, _, _ = mjx.render(self._drawn, data, context)
+            rgb = mjx.get_rgb(context, 0, packed)
+            return jnp.round(255.0 * rgb).astype(jnp.uint8)
+
+        return jax.vmap(one)(poses)
+
+    def _context(self, count: int) -> Any:
+        """Returns the buffers for `count` images at a time."""
+        if count not in self._contexts:
+            camera = self._camera
+            self._contexts[count] = mjx.create_render_context(
+                self.model,
+                nworld=count,
+                cam_res=(camera.size, camera.size),
+                cam_active=[self._number],
+                render_rgb=True,
+                render_depth=False,
+                use_textures=camera.textures,
+                use_shadows=camera.shadows,
+                render_skybox=camera.skybox,
+                enabled_geom_groups=list(_GROUPS),
+            )
+        return self._contexts[count].pytree()
+
+
+def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Returns `model` with its visible sites, which the ray tracer does not see, as geoms of the
+    same names that touch nothing and weigh nothing."""
+    spec = spec_of(model).copy()
+    for site in range(model.nsite):
+        if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
+            continue
+        source = model.site(site)
+        body = spec.body(model.body(model.site_bodyid[site]).name)
+        material = model.site_matid[site]
+        body.add_geom(
+            name=source.name,
+            type=mujoco.mjtGeom(model.site_type[site]),
+            size=source.size,
+            pos=source.pos,
+            quat=source.quat,
+            rgba=source.rgba,
+            material=model.mat(material).name if material >= 0 else "",
+            contype=0,
+            conaffinity=0,
+            mass=0,
+        )
+    drawn = spec.compile()
+    for body in range(model.nbody):  # whose own geoms come before those of its sites
+        own = np.flatnonzero(model.geom_bodyid == body)
+        same = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
+        for field in ("geom_pos", "geom_quat", "geom_size", "geom_rgba"):  # tasks change some
+            getattr(drawn, field)[same] = getattr(model, field)[own]
+    return drawn
+
+
+def _lights(model: mujoco.MjModel, data: mjx.Data) -> dict[str, jax.Array]:
+    """Returns light_xpos and light_xdir, (nlight, 3) each: MuJoCo's `mj_camlight`, of which MJX has
+    the cameras alone."""
+    places, directions = [], []
+    for light in range(model.nlight):
+        mode = model.light_mode[light]
+        body, target = model.light_bodyid[light], model.light_targetbodyid[light]
+        turned = data.xmat[body].reshape(3, 3)
+        place = data.xpos[body] + turned @ model.light_pos[light].astype(np.float32)
+        direction = turned @ model.light_dir[light].astype(np.float32)
+        match mode:
+            case mujoco.mjtCamLight.mjCAMLIGHT_TRACK:
+                place = data.xpos[body] + model.light_pos0[light].astype(np.float32)
+                direction = jnp.asarray(model.light_dir0[light], jnp.float32)
+            case mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM:
+                place = data.subtree_com[body] + model.light_poscom0[light].astype(np.float32)
+                direction = jnp.asarray(model.light_dir0[light], jnp.float32)
+            case mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY if target >= 0:
+                direction = data.xpos[target] - place
+            case mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM if target >= 0:
+                direction = data.subtree_com[target] - place
+        places.append(place)
+        directions.append(direction / jnp.linalg.norm(direction))
+    shape = (model.nlight, 3)
+    return {
+        "light_xpos": jnp.stack(places).reshape(shape) if places else jnp.zeros(shape),
+        "light_xdir": jnp.stack(directions).reshape(shape) if directions else jnp.zeros(shape),
+    }
