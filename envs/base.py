@@ -113,7 +113,7 @@ class Env(Protocol):
 
     def moved(self, state: State) -> dict[str, jax.Array]:
         """Returns where a picture shows what the task moves and the physics does not, such as a
-        target: names of geoms or sites, and their places (3,) in the world, m."""
+        target: names of geoms, or of sites as in "site NAME", and places (3,) in the world, m."""
         return {}
 
 

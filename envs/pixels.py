@@ -135,8 +135,8 @@ class Renderer:
 
 
 def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Returns `model` with its visible sites, which the ray tracer does not see, as geoms of the
-    same names that touch nothing and weigh nothing."""
+    """Returns `model` with its visible sites, which the ray tracer does not see, as geoms named
+    "site NAME" that touch nothing and weigh nothing."""
     spec = spec_of(model).copy()
     for site in range(model.nsite):
         if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
@@ -145,7 +145,7 @@ def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
         body = spec.body(model.body(model.site_bodyid[site]).name)
         material = model.site_matid[site]
         body.add_geom(
-            name=source.name,
+            name=f"site {source.name}",
             type=mujoco.mjtGeom(model.site_type[site]),
             size=source.size,
             pos=source.pos,

@@ -159,7 +159,7 @@ class FingerTurn(_Finger):
         return jnp.asarray(target[_XZ], jnp.float32)
 
     def moved(self, state: State) -> dict[str, jax.Array]:
-        return {"target": jnp.asarray(self._hinge_place).at[_XZ].add(state.task)}
+        return {"site target": jnp.asarray(self._hinge_place).at[_XZ].add(state.task)}
 
     def _observe(
         self, physics: PhysicsState, touch: jax.Array, target: jax.Array
