@@ -23,6 +23,9 @@ from envs.warp_physics import in_one_batch
 _GROUPS = (0, 1, 2)
 """Of geoms and sites, what MuJoCo shows where nobody asks for more."""
 
+_UNDER_THE_SKIN = 3
+"""The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
@@ -135,8 +138,9 @@ class Renderer:
 
 
 def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Returns `model` with its visible sites, which the ray tracer does not see, as geoms named
-    "site NAME" that touch nothing and weigh nothing."""
+    """Returns `model` with what the ray tracer does not see as geoms, which touch nothing and weigh
+    nothing: visible sites, named "site NAME", and for a skin what collides in its place, in its
+    mean colour."""
     spec = spec_of(model).copy()
     for site in range(model.nsite):
         if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
@@ -162,7 +166,21 @@ def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
         same = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
         for field in ("geom_pos", "geom_quat", "geom_size", "geom_rgba"):  # tasks change some
             getattr(drawn, field)[same] = getattr(model, field)[own]
+    if model.nskin:
+        fur = drawn.geom_group == _UNDER_THE_SKIN
+        drawn.geom_group[fur] = _GROUPS[0]
+        drawn.geom_rgba[fur, :3] = _skin_color(model)
     return drawn
+
+
+def _skin_color(model: mujoco.MjModel) -> np.ndarray:
+    """Returns the mean colour of the first skin's texture, (3,) in [0, 1]."""
+    material = model.mat(model.skin_matid[0])
+    texture = model.tex(material.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB])
+    size = int(texture.height[0] * texture.width[0] * texture.nchannel[0])
+    start = int(texture.adr[0])
+    pixels = model.tex_data[start : start + size].reshape(-1, int(texture.nchannel[0]))
+    return pixels[:, :3].mean(0) / 255
 
 
 def _lights(model: mujoco.MjModel, data: mjx.Data) -> dict[str, jax.Array]:

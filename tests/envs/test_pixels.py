@@ -17,7 +17,7 @@ SEEN = {
     "dmc/ball_in_cup_catch": 0.015,
     "dmc/cartpole_swingup": 0.015,
     "dmc/cheetah_run": 0.016,
-    "dmc/dog_run": 0.060,
+    "dmc/dog_run": 0.038,
     "dmc/finger_spin": 0.015,
     "dmc/finger_turn_hard": 0.015,
     "dmc/hopper_hop": 0.014,
