@@ -17,8 +17,13 @@ from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State
 from envs.models import spec_of
-from envs.physics import JaxSimulation, UnsupportedModelError, prepare_model, without_contacts
-from envs.warp_physics import in_one_batch
+from envs.physics import (
+    JaxSimulation,
+    UnsupportedModelError,
+    prepare_model,
+    resolve_impl,
+    without_contacts,
+)
 
 _GROUPS = (0, 1, 2)
 """Of geoms and sites, what MuJoCo shows where nobody asks for more."""
@@ -65,7 +70,11 @@ class Renderer:
 
         Raises:
             UnsupportedModelError: if the task has no such camera, or no model to draw.
+            ModuleNotFoundError: if warp is not installed.
         """
+        resolve_impl("warp")
+        from envs.warp_physics import in_one_batch  # not at the top: warp is optional
+
         self._camera = camera or Camera()
         self._env = env
         physics = getattr(env, "physics", None)
