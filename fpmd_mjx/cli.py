@@ -6,7 +6,6 @@ says what to change), 128 + n stopped by signal n with everything saved.
 
 import argparse
 import contextlib
-import gc
 import importlib
 import io
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 
 from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
 from fpmd_mjx.config import ConfigError
+from fpmd_mjx.process import collect_garbage_rarely
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,12 +30,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fpmd: {args.interrupted}", file=sys.stderr)
         return 128 + signal.SIGINT
-
-
-def collect_garbage_rarely() -> None:
-    """For a process that imports and traces: both make objects by the million, which stay, and
-    Python's collector would go through them again and again, for a fifth of the time of a start."""
-    gc.set_threshold(1_000_000)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx.cli import collect_garbage_rarely
 from fpmd_mjx.config import ConfigError
+from fpmd_mjx.process import collect_garbage_rarely
 
 Record = dict[str, Any]
 

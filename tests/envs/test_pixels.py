@@ -88,6 +88,13 @@ def test_targets_are_drawn_where_the_task_has_them():
         np.testing.assert_allclose([columns.mean(), rows.mean()], expected, atol=1.5)
 
 
+@pytest.mark.parametrize("name", ["dmc/finger_turn_hard", "dmc/reacher_easy"])
+def test_targets_that_stay_where_the_model_has_them_are_less_like_the_original(name, monkeypatch):
+    right = compare(name, count=3)
+    monkeypatch.setattr(type(envs.make(name)), "moved", lambda self, state: {})
+    assert compare(name, count=3).difference > right.difference
+
+
 def test_a_camera_that_is_not_there_is_refused():
     with pytest.raises(UnsupportedModelError, match="no camera 9: choose one of 0 to 1"):
         Renderer(envs.make("dmc/cartpole_swingup"), Camera(camera=9))
