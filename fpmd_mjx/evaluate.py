@@ -48,8 +48,18 @@ class Mode:
         return f"steps={self.steps}" if self.kind == "steps" else self.kind
 
 
+def prepare(program: Program, mode: Mode, policy: Policy) -> Policy:
+    """The policy as `act` takes it: what does not depend on observations is done here, once."""
+    if mode.kind != "one_step":
+        return policy
+    return policy.replace(actor=over_seeds(program.agent.actor.deploy)(policy.actor))
+
+
 def act(program: Program, mode: Mode, policy: Policy, obs: jax.Array, keys: jax.Array) -> jax.Array:
-    """Actions of all seeds: obs (seeds, n, obs_size) -> (seeds, n, action_size) in [-1, 1]."""
+    """Actions of all seeds: obs (seeds, n, obs_size) -> (seeds, n, action_size) in [-1, 1].
+
+    policy: what `prepare` made for this mode.
+    """
     actor = program.agent.actor
 
     def one_seed(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
@@ -71,6 +81,7 @@ def rollout(
     A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
     """
     vector = program.vector
+    policy = prepare(program, mode, policy)
     keys, reset_keys = split(keys, 2)
     state = vector.reset(reset_keys, episodes)
     lead = (keys.shape[0], episodes)
@@ -109,6 +120,7 @@ def real_rollout(
     obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
     ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
     alive = np.ones(len(simulators), bool)
+    policy = jax.jit(partial(prepare, program, mode))(policy)
     policy_step = jax.jit(partial(act, program, mode))
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
     next_keys = jax.jit(partial(split, count=2))

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -132,6 +132,36 @@ class FlowNet(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
-        embedded = [TimeEmbedding(activation=self.activation, dtype=self.dtype)(t) for t in times]
-        mlp = MLP(self.hidden, x.shape[-1], self.activation, self.layer_norm, self.dtype)
-        return mlp(obs, x, *embedded)
+        embedded = [self._embedding(i)(t) for i, t in enumerate(times)]
+        return self._mlp(x.shape[-1])(obs, x, *embedded)
+
+    @nn.nowrap
+    def fold(self, params: Any, x: jax.Array, *times: jax.Array) -> Any:
+        """Parameters of the MLP of obs alone that the field is at one x, (action_size,), and one
+        time each, (): the first layer adds what they are multiplied to, a constant, to its bias.
+        """
+        layers = params["params"]
+        embedded: list[Any] = [
+            self._embedding(i).apply({"params": layers[f"TimeEmbedding_{i}"]}, t)
+            for i, t in enumerate(times)
+        ]
+        fixed = jnp.concatenate([x, *embedded])
+        first = layers["MLP_0"]["Dense_0"]
+        kernel, block = jnp.split(first["kernel"], [first["kernel"].shape[0] - fixed.size])
+        folded = {"kernel": kernel, "bias": first["bias"] + fixed @ block}
+        return {"params": {**layers["MLP_0"], "Dense_0": folded}}
+
+    @nn.nowrap
+    def apply_folded(self, folded: Any, obs: jax.Array) -> jax.Array:
+        """The field at what was folded: (..., obs_size) -> (..., action_size)."""
+        out = folded["params"][f"Dense_{len(self.hidden)}"]["bias"].size
+        return cast(jax.Array, self._mlp(out).apply(folded, obs))
+
+    @nn.nowrap
+    def _embedding(self, i: int) -> TimeEmbedding:
+        name = f"TimeEmbedding_{i}"
+        return TimeEmbedding(activation=self.activation, dtype=self.dtype, name=name)
+
+    @nn.nowrap
+    def _mlp(self, out: int) -> MLP:
+        return MLP(self.hidden, out, self.activation, self.layer_norm, self.dtype, name="MLP_0")

@@ -31,9 +31,12 @@ Toys = Callable[[str], Toy]
 
 
 def act(program: Program, mode: Mode, policy: Any, obs: jax.Array, keys: jax.Array) -> np.ndarray:
-    """`evaluate.act`, compiled."""
-    compiled = jax.jit(functools.partial(evaluate.act, program, mode), compiler_options=QUICK)
-    return np.array(compiled(policy, obs, keys))
+    """`evaluate.act` of what `evaluate.prepare` makes, compiled."""
+
+    def prepared(policy: Any, obs: jax.Array, keys: jax.Array) -> jax.Array:
+        return evaluate.act(program, mode, evaluate.prepare(program, mode, policy), obs, keys)
+
+    return np.array(jax.jit(prepared, compiler_options=QUICK)(policy, obs, keys))
 
 
 # ------------------------------------------------------------------------------------- modes
@@ -299,7 +302,9 @@ def test_a_score_is_added_to_the_summary_of_its_checkpoint_alone(
 def test_a_stored_policy_compiles_to_what_training_compiled(cartpole: Run) -> None:
     policy = load_policy(cartpole.folder)[1]
     wanted = cartpole.program.policy(cartpole.program.traced_init.out_info)
-    act_on = jax.jit(functools.partial(evaluate.act, cartpole.program, ONE_STEP))
+    prepare = functools.partial(evaluate.prepare, cartpole.program, ONE_STEP)
+    act = functools.partial(evaluate.act, cartpole.program, ONE_STEP)
+    act_on = jax.jit(lambda policy, obs, keys: act(prepare(policy), obs, keys))
     obs = jax.ShapeDtypeStruct((2, 3, cartpole.program.vector.env.spec.obs_size), jnp.float32)
     keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((2,), jnp.uint32))
     ours, theirs = (act_on.lower(p, obs, keys).as_text() for p in (policy, wanted))

@@ -49,7 +49,11 @@ class Actor(Sampler, Protocol):
 
     def init(self, key: jax.Array) -> Params: ...
 
-    def one_step(self, params: Params, obs: jax.Array) -> jax.Array:
+    def deploy(self, params: Params) -> Params:
+        """What `one_step` needs, made once: all that does not depend on obs is done here."""
+        ...
+
+    def one_step(self, deployed: Params, obs: jax.Array) -> jax.Array:
         """The deployed action: no randomness, one network call, no critic."""
         ...
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from fpmd_mjx.actors import ActorBatch, Params, Values
 from fpmd_mjx.flows import Field, Flow
+from fpmd_mjx.networks import FlowNet
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class FlowPolicy:
     """
 
     flow: Flow
-    net: nn.Module
+    net: FlowNet
     obs_size: int
     action_size: int
     prior_std: float = 1.0
 
     def init(self, key: jax.Array) -> Params:
-        times = [jnp.zeros(1)] * self.flow.num_times
-        return self.net.init(key, jnp.zeros((1, self.obs_size)), self._origin((1,)), *times)
+        obs = jnp.zeros(self.obs_size)
+        return self.net.init(key, obs, self._origin(()), *self._one_step_times())
 
     def field(self, params: Params, obs: jax.Array) -> Field:
         """The network as a function of x and the times alone."""
@@ -49,8 +49,12 @@ class FlowPolicy:
         noise = self._prior((*repeat, *obs.shape[:-1]), key)
         return self.flow.sample(self.field(params, obs), noise, steps)
 
-    def one_step(self, params: Params, obs: jax.Array) -> jax.Array:
-        return self.flow.sample(self.field(params, obs), self._origin(obs.shape[:-1]), 1)
+    def deploy(self, params: Params) -> Params:
+        return self.net.fold(params, self._origin(()), *self._one_step_times())
+
+    def one_step(self, deployed: Params, obs: jax.Array) -> jax.Array:
+        velocity = self.net.apply_folded(deployed, obs)  # x and the times are in there
+        return self.flow.sample(lambda x, *times: velocity, self._origin(obs.shape[:-1]), 1)
 
     def loss(self, params: Params, critic: Values, batch: ActorBatch, key: jax.Array) -> jax.Array:
         """E[w(s, a) || field - target ||^2]: the weighted flow-matching loss, L_R and L_M."""
@@ -67,6 +71,9 @@ class FlowPolicy:
         field, x = self.field(params, obs), self._prior(obs.shape[:-1], key)
         gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
         return jnp.mean(jnp.linalg.norm(gap, axis=-1))
+
+    def _one_step_times(self) -> list[jax.Array]:
+        return [jnp.float32(t) for t in self.flow.one_step_times]
 
     def _prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
         return self.prior_std * jax.random.normal(key, (*shape, self.action_size), jnp.float32)

@@ -87,10 +87,11 @@ def selections(program: Program) -> list[Selection]:
     """The modes of the program's policy, and the references with networks of the same size."""
     config, spec = program.config, program.vector.env.spec
     policy = _policy(program, program.agent.actor.init)
-    found = [
-        Selection(mode, partial(evaluate.act, program, Mode.parse(mode)), policy, calls)
-        for mode, calls in zip(MODES, _network_calls(config), strict=True)
-    ]
+    found = []
+    for name, calls in zip(MODES, _network_calls(config), strict=True):
+        mode = Mode.parse(name)
+        prepared = jax.jit(partial(evaluate.prepare, program, mode))(policy)
+        found.append(Selection(name, partial(evaluate.act, program, mode), prepared, calls))
     actor = config.actor
     shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, jnp.dtype(config.learn.dtype))
     mlp = MLP(shape[0], 2 * spec.action_size, *shape[1:])

@@ -19,10 +19,11 @@ Field = Callable[..., jax.Array]
 
 
 class Flow(Protocol):
-    """What a flow policy asks of a flow; `num_times` is how many times its field takes."""
+    """What a flow policy asks of a flow; `one_step_times` are the times of the only network call of
+    `sample(field, x, 1)`."""
 
     @property
-    def num_times(self) -> int: ...
+    def one_step_times(self) -> tuple[float, ...]: ...
 
     def draw_times(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]: ...
 

@@ -5,6 +5,7 @@ noise to data. Source: Geng et al., arXiv 2505.13447; as a policy: FPMD (arXiv 2
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ class MeanFlow:
     """
 
     equal_share: float = 0.0
-    num_times: int = 2
+    one_step_times: ClassVar[tuple[float, ...]] = (0.0, 1.0)  # r, t
 
     def draw_times(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
         """(r, t), each of `shape`: two U(0, 1) draws in order, r = t in `equal_share` of them."""

@@ -4,6 +4,7 @@ Source: Liu et al., arXiv 2209.03003; its use as a policy: FPMD (arXiv 2507.2367
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ class RectifiedFlow:
     """
 
     time_power: float = 1.0
-    num_times: int = 1
+    one_step_times: ClassVar[tuple[float, ...]] = (0.0,)
 
     def draw_times(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
         """t = u^time_power, u ~ U(0, 1): one array of `shape`."""

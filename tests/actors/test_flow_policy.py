@@ -11,9 +11,11 @@ import pytest
 
 from fpmd_mjx.actors import ActorBatch, make_actor
 from fpmd_mjx.actors.flow_policy import FlowPolicy
+from fpmd_mjx.bench.floor import flops
 from fpmd_mjx.config import ActorConfig
 from fpmd_mjx.flows.meanflow import MeanFlow
 from fpmd_mjx.flows.rectified import RectifiedFlow
+from fpmd_mjx.networks import ACTIVATIONS, MLP
 
 MU = 0.3
 RAYLEIGH = np.sqrt(np.pi / 2)  # E |x| of x ~ N(0, I) in two dimensions
@@ -22,7 +24,17 @@ RAYLEIGH = np.sqrt(np.pi / 2)  # E |x| of x ~ N(0, I) in two dimensions
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-class GaussianNet(nn.Module):
+class FormulaNet(nn.Module):
+    """A field without parameters, for which there is nothing to be computed ahead."""
+
+    def fold(self, params: Any, x: jax.Array, *times: jax.Array) -> Any:
+        return x, *times
+
+    def apply_folded(self, folded: Any, obs: jax.Array) -> jax.Array:
+        return self.apply({}, obs, *folded)  # type: ignore[return-value]
+
+
+class GaussianNet(FormulaNet):
     """The exact field of a policy N(MU, s^2 I), where the observation is (s,): v with one time, u
     with two. Derivations: tests/flows."""
 
@@ -39,7 +51,7 @@ class GaussianNet(nn.Module):
         return -MU + stretch / sd_t * (x - (1 - t) * MU)
 
 
-class StillNet(nn.Module):
+class StillNet(FormulaNet):
     """A field of zeros: the flow ends where it starts."""
 
     @nn.compact
@@ -117,7 +129,8 @@ def test_the_deployed_action_is_one_call_from_the_origin(flow: Any) -> None:
     """The middle of the noise is carried to the mean of a Gaussian policy, for any prior."""
     obs = jnp.asarray(SPREADS[:, None], jnp.float32)
     for prior_std in (1.0, 0.5):
-        action = jit(gaussian(flow, prior_std).one_step)({}, obs)
+        policy = gaussian(flow, prior_std)
+        action = jit(lambda obs, policy=policy: policy.one_step(policy.deploy({}), obs))(obs)
         np.testing.assert_allclose(action, np.full((5, 2), MU), atol=1e-6)
 
 
@@ -126,11 +139,57 @@ def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
     policy = make_actor(ActorConfig(name=name, hidden=[8]), 3, 2, jnp.float32)
     params = jit(policy.init)(jax.random.key(0))
     obs = np.random.default_rng(1).standard_normal((4, 5, 3)).astype(np.float32)
-    act = jit(policy.one_step)
-    action = act(params, obs)
+    act, deployed = jit(policy.one_step), jit(policy.deploy)(params)
+    action = act(deployed, obs)
     assert action.shape == (4, 5, 2)
-    np.testing.assert_allclose(action[2, 3], act(params, obs[2, 3]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(action[2, 3], act(deployed, obs[2, 3]), rtol=1e-5, atol=1e-6)
     assert np.any(np.abs(np.diff(action, axis=0)) > 1e-4)  # it looks at obs
+
+
+@pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["", "norm"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_deployed_action_is_the_flows_one_step(
+    name: str, activation: str, layer_norm: bool, dtype: str
+) -> None:
+    config = ActorConfig(name=name, hidden=[32, 32], activation=activation, layer_norm=layer_norm)
+    policy = make_actor(config, 5, 3, jnp.dtype(dtype))
+    assert isinstance(policy, FlowPolicy)
+    shapes = jax.eval_shape(policy.init, jax.random.key(0))
+    rng = np.random.default_rng(0)  # biases and scales too, which begin at 0 and 1
+    params = jax.tree.map(lambda x: rng.normal(0.2, 0.5, x.shape).astype(np.float32), shapes)
+    obs = rng.standard_normal((200, 5)).astype(np.float32)
+
+    @jit
+    def actions(params: Any, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        whole = policy.flow.sample(policy.field(params, obs), jnp.zeros((200, 3)), 1)
+        return policy.one_step(policy.deploy(params), obs), whole
+
+    deployed, whole = actions(params, obs)
+    assert np.std(whole) > 0.1
+    # sums in another order, and of bfloat16's 8 bits
+    rtol = 1e-5 if dtype == "float32" else 3e-2
+    np.testing.assert_allclose(deployed, whole, rtol=0, atol=rtol * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
+def test_a_deployed_policy_is_an_mlp_of_obs(name: str) -> None:
+    """It has the parameters and the arithmetic of one, and a step from the origin."""
+    config = ActorConfig(name=name, hidden=[32, 32])
+    policy = make_actor(config, 5, 3, jnp.float32)
+    mlp = MLP((32, 32), 3, config.activation, config.layer_norm)
+    obs, key = jnp.zeros((200, 5)), jax.random.key(0)
+    wanted = jax.eval_shape(mlp.init, key, obs)
+    deployed = jax.eval_shape(lambda key: policy.deploy(policy.init(key)), key)
+    assert deployed == wanted
+
+    def arithmetic(act: Any) -> float:
+        traced: Any = jax.make_jaxpr(act)(wanted, obs)
+        return flops(traced, max)
+
+    step = 2 * obs.shape[0] * 3 + 3  # x + dt v, and the times, which nothing uses
+    assert arithmetic(policy.one_step) <= arithmetic(mlp.apply) + step
 
 
 # ----------------------------------------------------------------------------------------- loss
@@ -139,7 +198,7 @@ def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
 class SpyFlow:
     """Errors that are a known function of the target; keeps what it was given."""
 
-    num_times = 1
+    one_step_times = (0.0,)
 
     def draw_times(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
         return (jax.random.uniform(key, shape),)
