@@ -18,7 +18,7 @@ class TaskSpec:
 
     Attributes:
         name: registry name, such as "dmc/cartpole_swingup".
-        obs_size: length of the observation vector.
+        obs_size: length of the observation vector; 0 where images are all that is observed.
         action_size: length of the action vector.
         action_low: (action_size,) float32, native units of the original simulator.
         action_high: (action_size,) float32, native units of the original simulator.
@@ -26,6 +26,9 @@ class TaskSpec:
         control_dt: simulated seconds per control step.
         longest_chain: bodies from the world to the end of the longest limb, which decides how its
             physics is compiled (`physics.compiler_options`).
+        action_repeat: control steps of the original that one step here lasts.
+        images: shape of observations that are images, (frames, height, width, 3), uint8; None
+            where they are vectors.
     """
 
     name: str
@@ -36,6 +39,13 @@ class TaskSpec:
     episode_steps: int
     control_dt: float
     longest_chain: int = 0
+    action_repeat: int = 1
+    images: tuple[int, int, int, int] | None = None
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Of one observation: (obs_size,), or `images`."""
+        return self.images or (self.obs_size,)
 
 
 class PhysicsState(struct.PyTreeNode):
@@ -62,7 +72,7 @@ class State(struct.PyTreeNode):
 
     Attributes:
         physics: the simulator's state.
-        obs: (obs_size,) float32.
+        obs: (obs_size,) float32, or (frames, height, width, 3) uint8.
         reward: () float32, of the step that led here; 0 after a reset.
         terminated: () bool, the task ended here (never a time limit); False after a reset.
         task: what the task drew or remembers beyond the physics, such as the place of a target;

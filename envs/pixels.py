@@ -1,7 +1,8 @@
-"""Images of simulations, rendered in batch within the program by MJX-Warp's ray tracer.
+"""Images of simulations, rendered in batch within the program by MJX-Warp's ray tracer, and tasks
+that are observed in them.
 
-The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84, the task's first camera, but the
-third for quadrupeds, which otherwise would not see where they are going.
+The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84, three frames, the task's first camera,
+but the third for quadrupeds, which otherwise would not see where they are going.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from flax import struct
 from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State
@@ -50,11 +52,11 @@ class Camera:
     skybox: bool = True
     textures: bool = True
 
-    def number(self, env: Env) -> int:
-        """Returns the camera's number for a task of dm_control."""
+    def number(self, task: str) -> int:
+        """Returns the camera's number for a task of dm_control, such as "dmc/walker_run"."""
         if self.camera is not None:
             return self.camera
-        return 2 if env.spec.name.startswith("dmc/quadruped") else 0
+        return 2 if task.startswith("dmc/quadruped") else 0
 
 
 class Renderer:
@@ -84,7 +86,7 @@ class Renderer:
                 "dm_control, such as dmc/cheetah_run."
             )
         self.model = prepare_model(drawing(physics.model))
-        self._number = self._camera.number(env)
+        self._number = self._camera.number(env.spec.name)
         if not 0 <= self._number < self.model.ncam:
             raise UnsupportedModelError(
                 f"{env.spec.name} has no camera {self._number}: choose one of 0 to "
@@ -97,14 +99,26 @@ class Renderer:
         self._contexts: dict[int, Any] = {}
         self._images = in_one_batch(self._trace)
 
+    @property
+    def size(self) -> int:
+        """Height and width of an image in pixels."""
+        return self._camera.size
+
     def __call__(self, state: State) -> jax.Array:
-        """Returns what the camera sees: (size, size, 3) uint8, RGB."""
+        """Returns what the camera sees: (size, size, 3) uint8, RGB.
+
+        What is not a number in a simulation that blew up is drawn at the origin.
+        """
+        return self.draw(state.physics, self._env.moved(state))
+
+    def draw(self, physics: PhysicsState, moved: dict[str, jax.Array]) -> jax.Array:
+        """Returns what the camera sees of a state of which these two are known; see `Env.moved`."""
         with jax.default_matmul_precision("highest"):
-            poses = self._poses(state.physics)
-        for name, place in self._env.moved(state).items():
+            poses = self._poses(physics)
+        for name, place in moved.items():
             geom = self.model.geom(name).id
             poses["geom_xpos"] = poses["geom_xpos"].at[geom].set(place)
-        return self._images(poses)
+        return self._images({k: jnp.nan_to_num(v, posinf=0, neginf=0) for k, v in poses.items()})
 
     def _poses(self, state: PhysicsState) -> dict[str, jax.Array]:
         """Returns places and orientations of all that is in a picture."""
@@ -144,6 +158,45 @@ class Renderer:
                 enabled_geom_groups=list(_GROUPS),
             )
         return self._contexts[count].pytree()
+
+
+class _Unseen(struct.PyTreeNode):
+    """What a state has beside its images."""
+
+    obs: jax.Array
+    task: Any
+
+
+class PixelEnv(Env):
+    """`env` observed in its last images, oldest first, of which a start repeats the first one.
+
+    Observations are (frames, size, size, 3) uint8. Each step draws one image, after it.
+    """
+
+    def __init__(self, env: Env, render: Renderer, frames: int = 3) -> None:
+        """env: whose states `render` draws, maybe with repeated actions."""
+        self._env, self._render = env, render
+        self._images = (frames, render.size, render.size, 3)
+        self.spec = dataclasses.replace(env.spec, obs_size=0, images=self._images)
+
+    def reset(self, key: jax.Array) -> State:
+        state = self._env.reset(key)
+        return self._seen(state, jnp.broadcast_to(self._render(state), self._images))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        after = self._env.step(self._unseen(state), action)
+        return self._seen(after, jnp.concatenate([state.obs[1:], self._render(after)[None]]))
+
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        return self._env.moved(self._unseen(state))
+
+    @staticmethod
+    def _seen(state: State, images: jax.Array) -> State:
+        return state.replace(obs=images, task=_Unseen(state.obs, state.task))
+
+    @staticmethod
+    def _unseen(state: State) -> State:
+        return state.replace(obs=state.task.obs, task=state.task.task)
 
 
 def drawing(model: mujoco.MjModel) -> mujoco.MjModel:

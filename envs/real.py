@@ -206,6 +206,54 @@ class _DmControlEnv(_Original):
         return np.array(image)  # the next one is drawn into the same memory
 
 
+class _Wrapped:
+    """An original with something changed: everything else is its own."""
+
+    def __init__(self, env: RealEnv) -> None:
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+
+class RepeatedReal(_Wrapped):
+    """An original with actions that last `count` control steps, as `wrappers.Repeated`."""
+
+    def __init__(self, env: RealEnv, count: int) -> None:
+        super().__init__(env)
+        self._count = count
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        total = 0.0
+        for _ in range(self._count):
+            obs, reward, terminated, truncated = self._env.step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated
+
+
+class RealInPixels(_Wrapped):
+    """An original of dm_control observed in the last images that OpenGL draws, as
+    `pixels.PixelEnv`."""
+
+    def __init__(self, env: RealEnv, size: int, camera: int, frames: int) -> None:
+        super().__init__(env)
+        self._size, self._camera = size, camera
+        self._images = np.zeros((frames, size, size, 3), np.uint8)
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        self._env.reset(seed)
+        self._images[:] = self._env.render(self._size, self._camera)
+        return self._images.copy()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
+        _, reward, terminated, truncated = self._env.step(action)
+        image = self._env.render(self._size, self._camera)
+        self._images = np.concatenate([self._images[1:], image[None]])
+        return self._images.copy(), reward, terminated, truncated
+
+
 def _flatten(observation: dict[str, Any]) -> np.ndarray:
     parts = [np.ravel(value) for value in observation.values()]
     return np.concatenate(parts).astype(np.float32)
@@ -220,6 +268,16 @@ def _suite() -> Any:
         warnings.simplefilter("ignore")
         from dm_control import suite
     return suite
+
+
+def opengl_physics(model: mujoco.MjModel) -> Any:
+    """Returns dm_control's physics of a model, whose `render` draws with OpenGL."""
+    _suite()  # settles how
+    from dm_control import mujoco as dm_mujoco
+    from dm_control.mujoco.wrapper import MjModel
+
+    with without_deprecation_notices():
+        return dm_mujoco.Physics.from_model(MjModel(model))
 
 
 def _gym_names() -> list[str]:

@@ -5,7 +5,7 @@ leaves of `VectorState` carry the axes (seeds, num_envs, ...). What is random ha
 that a seed behaves alike alone and beside others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import jax
@@ -84,24 +84,54 @@ def is_sound(state: State) -> jax.Array:
     return jnp.all(jnp.stack(sound), 0)
 
 
+class Repeated(Env):
+    """`env` with actions that last `count` control steps: rewards add up, and a termination ends
+    the repeat. Its steps, the time limit in them and `control_dt` are those of whole repeats."""
+
+    def __init__(self, env: Env, count: int) -> None:
+        self._env, self._count = env, count
+        spec = env.spec
+        self.spec = replace(
+            spec,
+            episode_steps=-(-spec.episode_steps // count),
+            control_dt=spec.control_dt * count,
+            action_repeat=spec.action_repeat * count,
+        )
+
+    def reset(self, key: jax.Array) -> State:
+        return self._env.reset(key)
+
+    def step(self, state: State, action: jax.Array) -> State:
+        def once(carry: State, _: None) -> tuple[State, None]:
+            after = self._env.step(carry, action)
+            after = after.replace(reward=carry.reward + after.reward)
+            return select(carry.terminated, carry, after), None
+
+        start = state.replace(
+            reward=jnp.zeros_like(state.reward), terminated=jnp.zeros_like(state.terminated)
+        )
+        return jax.lax.scan(once, start, None, self._count)[0]
+
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        return self._env.moved(state)
+
+
 @dataclass(frozen=True)
 class VectorEnv:
     """`num_envs` copies of `env` for each seed.
 
-    action_repeat: control steps that one action lasts; rewards add up and the repeat stops at a
-    termination. pool: reset states in stock for each seed; refresh: how many `restock` replaces.
+    pool: reset states in stock for each seed; refresh: how many `restock` replaces.
     """
 
     env: Env
     num_envs: int
-    action_repeat: int = 1
     pool: int = 64
     refresh: int = 16
 
     @property
     def episode_steps(self) -> int:
-        """Steps (of `action_repeat` control steps) until the time limit."""
-        return -(-self.env.spec.episode_steps // self.action_repeat)
+        """Steps until the time limit."""
+        return self.env.spec.episode_steps
 
     def reset(self, keys: jax.Array, count: int) -> State:
         """`count` fresh reset states for each key: leaves (seeds, count, ...).
@@ -157,7 +187,7 @@ class VectorEnv:
         low = jnp.asarray(self.env.spec.action_low, jnp.float32)
         high = jnp.asarray(self.env.spec.action_high, jnp.float32)
         native = low + (jnp.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
-        return unflatten(self._repeat(flatten(state), flatten(native)), seeds)
+        return unflatten(jax.vmap(self.env.step)(flatten(state), flatten(native)), seeds)
 
     def step(self, state: VectorState, action: jax.Array) -> tuple[VectorState, Outcome]:
         """Steps, then deals reset states to the episodes that ended.
@@ -183,7 +213,7 @@ class VectorEnv:
             truncated=truncated,
             finished=done & state.whole,
             ret=ret,
-            length=clock * self.action_repeat,
+            length=clock * self.env.spec.action_repeat,
             nonfinite=nonfinite,
         )
         state = state.replace(
@@ -194,18 +224,3 @@ class VectorEnv:
             dealt=(state.dealt + jnp.sum(done, 1, dtype=jnp.int32)) % self.pool,
         )
         return state, outcome
-
-    def _repeat(self, state: State, action: jax.Array) -> State:
-        step = jax.vmap(self.env.step)
-        if self.action_repeat == 1:
-            return step(state, action)
-
-        def once(carry: State, _: None) -> tuple[State, None]:
-            after = step(carry, action)
-            after = after.replace(reward=carry.reward + after.reward)
-            return select(carry.terminated, carry, after), None
-
-        start = state.replace(
-            reward=jnp.zeros_like(state.reward), terminated=jnp.zeros_like(state.terminated)
-        )
-        return jax.lax.scan(once, start, None, self.action_repeat)[0]

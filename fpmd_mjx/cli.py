@@ -1,4 +1,4 @@
-"""`fpmd train|eval|suite|tasks|bench|report`: arguments in, one call out, no logic.
+"""`fpmd train|eval|render|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
 Exit codes: 0 done, 1 a task that was measured is not its original, 2 a user's mistake (one sentence
 says what to change), 128 + n stopped by signal n with everything saved.
@@ -59,15 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     score = commands.add_parser("eval", help="score a run's checkpoint")
-    score.add_argument("folder", type=Path, metavar="RUN", help="a folder under runs/")
-    score.add_argument(
-        "--mode", default="one_step", help="one_step | one_step_sampled | best_of_n | steps=K"
-    )
+    _add_stored_policy(score)
     score.add_argument("--simulator", default="mjx", choices=("mjx", "mujoco"))
     score.add_argument("--episodes", type=int, default=10, help="per seed")
-    score.add_argument("--seed", type=int, default=0, help="of the episodes")
-    score.add_argument("--epoch", type=int, help="of the checkpoint; default: the latest")
     score.set_defaults(run=_eval)
+
+    render = commands.add_parser("render", help="make a video of a run's checkpoint")
+    _add_stored_policy(render)
+    render.add_argument("-o", "--out", type=Path, metavar="FILE.mp4", help="default: RUN/videos/")
+    render.add_argument("--episodes", type=int, default=1, help="of the first seed")
+    render.add_argument("--size", type=int, default=256, help="height and width in pixels")
+    render.add_argument("--camera", type=int, help="number of the model's camera")
+    render.add_argument("--renderer", default="auto", choices=("auto", "gl", "warp"))
+    render.set_defaults(run=_render)
 
     suite = commands.add_parser("suite", help="run configs/suite/NAME.yaml: task x actor x seeds")
     suite.add_argument("name")
@@ -108,6 +112,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_stored_policy(parser: argparse.ArgumentParser) -> None:
+    """Which policy plays, and in which episodes."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a folder under runs/")
+    parser.add_argument(
+        "--mode", default="one_step", help="one_step | one_step_sampled | best_of_n | steps=K"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument("--epoch", type=int, help="of the checkpoint; default: the latest")
+
+
 def _train(args: argparse.Namespace) -> int:
     from fpmd_mjx.config import load
 
@@ -118,15 +132,41 @@ def _train(args: argparse.Namespace) -> int:
     return _finish(lambda: train(config))
 
 
-def _eval(args: argparse.Namespace) -> int:
+def _some_episodes(args: argparse.Namespace) -> None:
     if args.episodes < 1:
         raise ConfigError(f"--episodes={args.episodes} is not possible: give at least 1.")
+
+
+def _eval(args: argparse.Namespace) -> int:
+    _some_episodes(args)
     _quiet()
     from fpmd_mjx.score import score
 
     return _finish(
         lambda: print(
             score(args.folder, args.mode, args.simulator, args.episodes, args.seed, args.epoch)
+        )
+    )
+
+
+def _render(args: argparse.Namespace) -> int:
+    _some_episodes(args)
+    _quiet()
+    from fpmd_mjx.render import render
+
+    return _finish(
+        lambda: print(
+            render(
+                args.folder,
+                args.out,
+                mode=args.mode,
+                episodes=args.episodes,
+                seed=args.seed,
+                epoch=args.epoch,
+                size=args.size,
+                camera=args.camera,
+                how=args.renderer,
+            )
         )
     )
 

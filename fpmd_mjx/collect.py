@@ -27,7 +27,7 @@ def vector_step(program: "Program", state: "TrainState") -> tuple["TrainState", 
     def explore() -> jax.Array:
         return over_seeds(
             lambda learner, stats, obs, key: program.agent.explore(
-                learner, normalize.apply(stats, obs), key
+                learner, program.agent.see(learner.encoder, stats, obs), key
             )[0]
         )(state.learner, state.normalizer, obs, act_keys)
 
@@ -36,7 +36,7 @@ def vector_step(program: "Program", state: "TrainState") -> tuple["TrainState", 
     )
     env, outcome = program.vector.step(state.env, action)
     row = Rows(
-        obs=obs,
+        obs=jax.vmap(replay.newest)(obs),
         # an action that broke the simulation may itself not be a number
         action=jnp.where(outcome.nonfinite[..., None], 0.0, action),
         reward=outcome.reward,
@@ -77,5 +77,7 @@ def split(keys: jax.Array, count: int) -> tuple[jax.Array, ...]:
     return tuple(new[:, i] for i in range(count))
 
 
-def _observe(program: "Program", stats: Normalizer, obs: jax.Array) -> Normalizer:
-    return jax.vmap(normalize.update)(stats, obs) if program.config.learn.normalize_obs else stats
+def _observe(program: "Program", stats: Normalizer | None, obs: jax.Array) -> Normalizer | None:
+    if stats is None or not program.config.learn.normalize_obs:
+        return stats
+    return jax.vmap(normalize.update)(stats, obs)

@@ -32,12 +32,28 @@ class TaskConfig:
     """The environment. What is null is as the task is tested."""
 
     name: str = MISSING
+    obs: str = "state"  # state | pixels
     impl: str | None = None  # physics: jax (MJX) | warp (MJX-Warp) | auto
     action_repeat: int = 1
     iterations: int | None = None
     ls_iterations: int | None = None
     reset_pool: int = 64  # reset states in stock, per seed
     reset_refresh: int = 16  # of them drawn anew each epoch
+
+
+@dataclass
+class PixelsConfig:
+    """With task.obs=pixels: what is seen, and the networks that see it."""
+
+    size: int = 84  # height and width in pixels
+    frames: int = 3  # images in an observation
+    camera: int | None = None  # null: DrQ-v2's, 0, of quadrupeds 2
+    shadows: bool = True
+    skybox: bool = True
+    textures: bool = True
+    channels: int = 32  # of each of the encoder's four convolutions
+    trunk: int = 50  # features that every head makes of the encoder's
+    shift: int = 4  # pixels by which images are shifted at random in updates, at most
 
 
 @dataclass
@@ -127,6 +143,7 @@ class CheckpointConfig:
     keep: int = 2
     best: bool = True
     replay: bool = True  # false: smaller checkpoints, but a resumed run refills its replay
+    video: bool = False  # of an episode, in videos/
 
 
 @dataclass
@@ -134,6 +151,7 @@ class Config:
     """One training run. Counts are per seed: `env_steps=1000000 seeds=4` steps 4M in all."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
+    pixels: PixelsConfig = field(default_factory=PixelsConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     actor_optim: ActorOptimConfig = field(default_factory=ActorOptimConfig)
     improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
@@ -173,8 +191,14 @@ class Config:
     def replay_rows(self) -> int:
         return self.learn.replay // self.num_envs
 
+    @property
+    def frames(self) -> int:
+        """Rows of the replay that an observation is made of."""
+        return self.pixels.frames if self.task.obs == "pixels" else 1
+
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
+    "task.obs": ("state", "pixels"),
     "task.impl": (None, "jax", "warp", "auto"),
     "actor.name": ("fpmd_r", "fpmd_m"),
     "actor.activation": ("mish", "relu", "silu", "gelu"),
@@ -191,6 +215,9 @@ _AT_LEAST_ONE = [
     "task.action_repeat",
     "task.reset_pool",
     "task.reset_refresh",
+    "pixels.frames",
+    "pixels.channels",
+    "pixels.trunk",
     "actor.flow_steps",
     "improvement.candidates",
     "noise.interval",
@@ -218,6 +245,7 @@ _POSITIVE = [
 ]
 _NOT_NEGATIVE = [
     "warmup_steps",
+    "pixels.shift",
     "noise.scale",
     "actor_optim.final_lr",
     "actor_optim.decay_begin",
@@ -270,6 +298,7 @@ def _ranges(tree: Any) -> Iterator[Rule]:
         widths = value(key)
         yield len(widths) > 0 and min(widths) >= 1, key, "give layer widths such as [256,256]"
     yield value("critic.bins") >= 2, "critic.bins", "give at least 2 bins"
+    yield value("pixels.size") >= 20, "pixels.size", "the encoder needs at least 20 pixels"
     name = Path(value("name"))
     yield (
         not name.is_absolute() and ".." not in name.parts,
@@ -297,11 +326,21 @@ def _combinations(config: Config) -> Iterator[Rule]:
         f"it must lie below critic.v_max={config.critic.v_max}",
     )
     yield (
-        rows > learn.n_step + 1,
+        rows > learn.n_step + config.frames,
         "learn.n_step",
         f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = {rows} "
-        f"steps of every environment; lower learn.n_step below {max(rows - 1, 1)} or raise "
-        "learn.replay",
+        f"steps of every environment; lower learn.n_step below {max(rows - config.frames, 1)} or "
+        "raise learn.replay",
+    )
+    yield (
+        config.task.obs == "state" or config.task.name.startswith("dmc/"),
+        "task.obs",
+        "only tasks of dm_control are seen in pixels; choose one of dmc/",
+    )
+    yield (
+        config.task.obs == "state" or not learn.normalize_obs,
+        "learn.normalize_obs",
+        "images are scaled by the encoder; leave it false with task.obs=pixels",
     )
     yield (
         learn.batch <= learn.replay,

@@ -125,8 +125,10 @@ class HLGaussCritic(_Twins):
         return jnp.sum(jax.nn.softmax(logits) * centers, -1)
 
 
-def make_critic(config: CriticConfig, obs_size: int, action_size: int, dtype: Any) -> Critic:
-    """The critic that `config.kind` names."""
+def make_critic(
+    config: CriticConfig, obs_size: int, action_size: int, dtype: Any, trunk: int = 0
+) -> Critic:
+    """The critic that `config.kind` names; trunk: see `MLP`."""
     net = ensemble(
         2,
         hidden=tuple(config.hidden),
@@ -134,6 +136,7 @@ def make_critic(config: CriticConfig, obs_size: int, action_size: int, dtype: An
         activation=config.activation,
         layer_norm=config.layer_norm,
         dtype=dtype,
+        trunk=trunk,
     )
     if config.kind == "scalar":
         return ScalarCritic(net, obs_size, action_size)

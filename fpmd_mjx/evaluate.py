@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,15 @@ import numpy as np
 from scipy import special
 
 import envs
+from envs.base import State
+from envs.real import RealEnv, RealInPixels, RepeatedReal
 from envs.wrappers import flatten, is_sound, unflatten
-from fpmd_mjx import normalize
 from fpmd_mjx.collect import split
 from fpmd_mjx.config import ConfigError
-from fpmd_mjx.program import Policy, Program
+from fpmd_mjx.program import Policy, Program, camera
 from fpmd_mjx.seeds import over_seeds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,14 @@ def prepare(program: Program, mode: Mode, policy: Policy) -> Policy:
 
 
 def act(program: Program, mode: Mode, policy: Policy, obs: jax.Array, keys: jax.Array) -> jax.Array:
-    """Actions of all seeds: obs (seeds, n, obs_size) -> (seeds, n, action_size) in [-1, 1].
+    """Actions of all seeds: obs (seeds, n, ...) -> (seeds, n, action_size) in [-1, 1].
 
     policy: what `prepare` made for this mode.
     """
     actor = program.agent.actor
 
     def one_seed(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
-        obs = normalize.apply(policy.normalizer, obs)
+        obs = program.agent.see(policy.encoder, policy.normalizer, obs)
         if mode.kind == "one_step":
             return actor.one_step(policy.actor, obs)
         if mode.kind == "best_of_n":
@@ -80,24 +83,38 @@ def rollout(
 
     A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
     """
+    return watched(program, mode, episodes, policy, keys, lambda state: None)[:2]
+
+
+def watched(
+    program: Program,
+    mode: Mode,
+    episodes: int,
+    policy: Policy,
+    keys: jax.Array,
+    watch: Callable[[State], T],
+) -> tuple[jax.Array, jax.Array, T]:
+    """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
+    leaves (steps, ...), steps to the time limit whenever the episodes end."""
     vector = program.vector
     policy = prepare(program, mode, policy)
     keys, reset_keys = split(keys, 2)
     state = vector.reset(reset_keys, episodes)
     lead = (keys.shape[0], episodes)
 
-    def step(carry: Any, _: None) -> tuple[Any, None]:
+    def step(carry: Any, _: None) -> tuple[Any, T]:
         state, keys, alive, ret, length = carry
+        seen = watch(state)
         keys, act_keys = split(keys, 2)
         state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
         alive &= unflatten(is_sound(flatten(state)), lead[0])
         ret += jnp.where(alive, state.reward, 0.0)
         length += alive
-        return (state, keys, alive & ~state.terminated, ret, length), None
+        return (state, keys, alive & ~state.terminated, ret, length), seen
 
     start = (state, keys, jnp.ones(lead, bool), jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
-    (_, _, _, ret, length), _ = jax.lax.scan(step, start, None, vector.episode_steps)
-    return ret, length * vector.action_repeat
+    (_, _, _, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
+    return ret, length * vector.env.spec.action_repeat, seen
 
 
 def real_rollout(
@@ -116,7 +133,7 @@ def real_rollout(
     vector = program.vector
     spec = vector.env.spec
     seeds = jax.tree.leaves(policy.actor)[0].shape[0]
-    simulators = [envs.make_real(spec.name) for _ in range(seeds * episodes)]
+    simulators = [real(program) for _ in range(seeds * episodes)]
     obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
     ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
     alive = np.ones(len(simulators), bool)
@@ -126,22 +143,32 @@ def real_rollout(
     next_keys = jax.jit(partial(split, count=2))
     for t in range(vector.episode_steps):
         keys, act_keys = next_keys(keys)
-        action = np.asarray(policy_step(policy, obs.reshape(seeds, episodes, -1), act_keys))
+        seen = obs.reshape(seeds, episodes, *obs.shape[1:])
+        action = np.asarray(policy_step(policy, seen, act_keys))
         native = spec.action_low + (action + 1) * 0.5 * (spec.action_high - spec.action_low)
         for i in np.flatnonzero(alive):
-            for _ in range(vector.action_repeat):
-                obs[i], reward, terminated, truncated = simulators[i].step(
-                    native.reshape(len(simulators), -1)[i]
-                )
-                ret[i] += reward
-                length[i] += 1
-                if terminated or truncated:
-                    alive[i] = False
-                    break
+            obs[i], reward, terminated, truncated = simulators[i].step(
+                native.reshape(len(simulators), -1)[i]
+            )
+            ret[i] += reward
+            length[i] += spec.action_repeat
+            alive[i] = not (terminated or truncated)
         report(t + 1, vector.episode_steps)
         if not alive.any():
             break
     return ret.reshape(seeds, episodes), length.reshape(seeds, episodes)
+
+
+def real(program: Program) -> RealEnv:
+    """The original of the program's task, with its action repeat and observations."""
+    spec, pixels = program.vector.env.spec, program.config.pixels
+    simulator = envs.make_real(spec.name)
+    if spec.action_repeat > 1:
+        simulator = RepeatedReal(simulator, spec.action_repeat)
+    if spec.images:
+        number = camera(pixels).number(spec.name)
+        simulator = RealInPixels(simulator, pixels.size, number, pixels.frames)
+    return simulator
 
 
 def interval(x: np.ndarray) -> list[float] | None:

@@ -13,20 +13,24 @@ import optax
 from flax import struct
 
 from fpmd_mjx import critic as critics
-from fpmd_mjx import exploration, improvement
+from fpmd_mjx import exploration, improvement, normalize
 from fpmd_mjx.actors import Actor, ActorBatch, Params, make_actor
 from fpmd_mjx.config import ActorOptimConfig, Config
 from fpmd_mjx.counter import Counter
 from fpmd_mjx.critic import Critic
+from fpmd_mjx.encoders import Encoder, make_encoder
 from fpmd_mjx.improvement import QStats
+from fpmd_mjx.normalize import Normalizer
 from fpmd_mjx.replay import Batch
 
 Metrics = dict[str, jax.Array]
 
 
 class Learner(struct.PyTreeNode):
-    """Everything that an update changes."""
+    """Everything that an update changes. encoder: what it learns with the critic, see
+    `encoders.py`."""
 
+    encoder: Params
     actor: Params
     actor_opt: optax.OptState
     critic: Params
@@ -38,26 +42,34 @@ class Learner(struct.PyTreeNode):
 
 @dataclass(frozen=True)
 class Agent:
-    """The fixed part of the learner: policy class, critic and optimizers."""
+    """The fixed part of the learner: encoder, policy class, critic and optimizers."""
 
     config: Config
+    encoder: Encoder
     actor: Actor
     critic: Critic
     actor_optim: optax.GradientTransformation
     critic_optim: optax.GradientTransformation
 
     def init(self, key: jax.Array) -> Learner:
-        actor_key, critic_key = jax.random.split(key)
+        actor_key, critic_key, encoder_key = jax.random.split(key, 3)
         actor, critic = self.actor.init(actor_key), self.critic.init(critic_key)
+        encoder = self.encoder.init(encoder_key)
         return Learner(
+            encoder=encoder,
             actor=actor,
             actor_opt=self.actor_optim.init(actor),
             critic=critic,
             target_critic=jax.tree.map(jnp.copy, critic),  # donated state: no buffer twice
-            critic_opt=self.critic_optim.init(critic),
+            critic_opt=self.critic_optim.init((encoder, critic)),
             noise=exploration.init(self.config.noise),
             q_stats=QStats.init(),
         )
+
+    def see(self, encoder: Params, stats: Normalizer | None, obs: jax.Array) -> jax.Array:
+        """Features of observations as the environments give them: (batch, ...) ->
+        (batch, features)."""
+        return self.encoder.features(encoder, normalize.apply(stats, obs))
 
     def act(
         self,
@@ -67,7 +79,7 @@ class Agent:
         key: jax.Array,
         noise_std: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
-        """Best-of-N action and its min-Q; obs (batch, obs_size) normalised."""
+        """Best-of-N action and its min-Q; obs: features (batch, features)."""
         return improvement.best_of_n(
             self.actor,
             actor,
@@ -87,12 +99,15 @@ class Agent:
         return self.act(learner.actor, learner.critic, obs, key, noise_std)
 
 
-def make_agent(config: Config, obs_size: int, action_size: int) -> Agent:
+def make_agent(config: Config, obs_shape: tuple[int, ...], action_size: int) -> Agent:
     dtype = jnp.dtype(config.learn.dtype)
+    encoder = make_encoder(config.pixels, obs_shape, dtype)
+    trunk = config.pixels.trunk if len(obs_shape) > 1 else 0
     return Agent(
         config=config,
-        actor=make_actor(config.actor, obs_size, action_size, dtype),
-        critic=critics.make_critic(config.critic, obs_size, action_size, dtype),
+        encoder=encoder,
+        actor=make_actor(config.actor, encoder.size, action_size, dtype, trunk),
+        critic=critics.make_critic(config.critic, encoder.size, action_size, dtype, trunk),
         actor_optim=_adam(_actor_schedule(config.actor_optim)),
         critic_optim=_adam(config.critic.lr),
     )
@@ -142,33 +157,45 @@ def update(
     so far, the same for all seeds, so that the condition stays a condition under vmap.
     """
     config = agent.config
-    act_key, actor_key = jax.random.split(key)
+    act_key, actor_key, obs_key, next_key = jax.random.split(key, 4)
+
+    # s and s' as the networks see them; s' once, for all candidates, the target and the regression
+    obs = agent.encoder.augment(batch.obs, obs_key)
+    next_obs = agent.encoder.augment(batch.next_obs, next_key)
+    next_obs = agent.encoder.features(learner.encoder, next_obs)
 
     # a' ~ best of N at s', drawn once for the TD target and for the regression
-    next_action, next_q = agent.explore(learner, batch.next_obs, act_key)
+    next_action, next_q = agent.explore(learner, next_obs, act_key)
 
-    # critic: r + gamma min Q_target(s', a')
-    target_q = critics.minimum(agent.critic, learner.target_critic)(batch.next_obs, next_action)
+    # critic, and with it the encoder: r + gamma min Q_target(s', a')
+    target_q = critics.minimum(agent.critic, learner.target_critic)(next_obs, next_action)
     target = critics.td_target(batch.reward, batch.discount, target_q)
-    (critic_loss, q), gradient = jax.value_and_grad(agent.critic.loss, has_aux=True)(
-        learner.critic, batch.obs, batch.action, target, batch.mask
-    )
-    step, critic_opt = agent.critic_optim.update(gradient, learner.critic_opt, learner.critic)
-    critic = optax.apply_updates(learner.critic, step)
+
+    def critic_loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
+        encoder, critic = params
+        features = agent.encoder.features(encoder, obs)
+        return agent.critic.loss(critic, features, batch.action, target, batch.mask)
+
+    params = learner.encoder, learner.critic
+    (critic_loss, q), gradient = jax.value_and_grad(critic_loss_of, has_aux=True)(params)
+    step, critic_opt = agent.critic_optim.update(gradient, learner.critic_opt, params)
+    encoder, critic = optax.apply_updates(params, step)
 
     # importance weights of pi_old(a'|s') exp(Q(s', a') / lambda)
     q_stats = learner.q_stats.update(next_q, config.improvement.stats_rate)
     weights = improvement.WEIGHTS[config.improvement.weights](
         next_q, q_stats, learner.noise.alpha, config.improvement.temperature
     )
-    learner = learner.replace(critic=critic, critic_opt=critic_opt, q_stats=q_stats)
+    learner = learner.replace(
+        encoder=encoder, critic=critic, critic_opt=critic_opt, q_stats=q_stats
+    )
 
     # policy: weighted flow matching towards a' at s'; targets follow
     def policy_update(learner: Learner) -> tuple[Learner, jax.Array]:
         loss, gradient = jax.value_and_grad(agent.actor.loss)(
             learner.actor,
             critics.minimum(agent.critic, learner.critic),
-            ActorBatch(batch.next_obs, next_action, weights),
+            ActorBatch(next_obs, next_action, weights),
             actor_key,
         )
         step, actor_opt = agent.actor_optim.update(gradient, learner.actor_opt, learner.actor)

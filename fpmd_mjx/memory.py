@@ -34,12 +34,16 @@ def plan(program: Program) -> dict[str, int]:
     if config.critic.kind == "hl_gauss":
         widest += 2 * config.critic.bins
     acting = config.seeds * config.improvement.candidates * max(learn.batch, config.num_envs)
+    encoder = program.agent.encoder
+    seen = config.pixels.trunk if spec.images else spec.obs_size
+    of_one = size(state.env.env.obs) // (config.seeds * config.num_envs)
     return {
         "replay": size(state.replay),
         "parameters": size(state.learner) + size(state.normalizer),
         "environments": size(state.env),
-        "batches": 4 * rows * (2 * spec.obs_size + spec.action_size + 3),
-        "activations": 4 * acting * (widest + 2 * spec.obs_size),
+        "batches": rows * (2 * of_one + 4 * (spec.action_size + 3)),
+        "activations": 4 * acting * (widest + 2 * seen)
+        + 4 * config.seeds * learn.batch * encoder.activations,
     }
 
 

@@ -56,7 +56,8 @@ class MLP(nn.Module):
 
     Its input is the concatenation of `parts`, whose leading axes broadcast. Parameters are float32;
     matrix products run in `dtype`; the output is float32. `layer_norm` normalises each hidden layer
-    before its activation.
+    before its activation. `trunk`: a first part of images' features is reduced to that many by a
+    linear layer, LayerNorm and tanh, as in DrQ-v2 (arXiv 2107.09645); 0 takes it as it is.
     """
 
     hidden: Sequence[int]
@@ -64,9 +65,14 @@ class MLP(nn.Module):
     activation: str = "mish"
     layer_norm: bool = False
     dtype: Any = jnp.float32
+    trunk: int = 0
 
     @nn.compact
     def __call__(self, *parts: jax.Array) -> jax.Array:
+        if self.trunk:
+            first = nn.Dense(self.trunk, dtype=self.dtype, name="trunk")(parts[0])
+            first = nn.tanh(nn.LayerNorm(dtype=self.dtype, name="trunk_norm")(first))
+            parts = (first, *parts[1:])
         x = JointDense(self.hidden[0], self.dtype, name="Dense_0")(*parts)
         for i in range(len(self.hidden)):
             if self.layer_norm:
@@ -129,6 +135,7 @@ class FlowNet(nn.Module):
     activation: str = "mish"
     layer_norm: bool = False
     dtype: Any = jnp.float32
+    trunk: int = 0
 
     @nn.compact
     def __call__(self, obs: jax.Array, x: jax.Array, *times: jax.Array) -> jax.Array:
@@ -164,4 +171,12 @@ class FlowNet(nn.Module):
 
     @nn.nowrap
     def _mlp(self, out: int) -> MLP:
-        return MLP(self.hidden, out, self.activation, self.layer_norm, self.dtype, name="MLP_0")
+        return MLP(
+            self.hidden,
+            out,
+            self.activation,
+            self.layer_norm,
+            self.dtype,
+            self.trunk,
+            name="MLP_0",
+        )

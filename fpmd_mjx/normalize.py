@@ -35,10 +35,13 @@ def update(stats: Normalizer, obs: jax.Array) -> Normalizer:
     return Normalizer(stats.mean + delta * n / total, var, jnp.minimum(total, _MAX_COUNT))
 
 
-def apply(stats: Normalizer, obs: jax.Array) -> jax.Array:
+def apply(stats: Normalizer | None, obs: jax.Array) -> jax.Array:
     """Standardised observations, clipped to 10 standard deviations: shape of `obs`.
 
-    Statistics that nothing was folded into (normalisation is off) leave obs as it is.
+    Statistics that nothing was folded into (normalisation is off) leave obs as it is, and so do
+    none, which is what images have.
     """
+    if stats is None:
+        return obs
     scaled = (obs - stats.mean) * jax.lax.rsqrt(stats.var + 1e-6)
     return jnp.where(stats.count > 0, jnp.clip(scaled, -10.0, 10.0), obs)

@@ -4,7 +4,7 @@
 without a word from the host. The leading axis of every learner tensor is the seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from flax import struct
 
 import envs
+from envs.base import Env
 from envs.physics import compiler_options
-from envs.wrappers import VectorEnv, VectorState
+from envs.pixels import Camera, PixelEnv, Renderer
+from envs.wrappers import Repeated, VectorEnv, VectorState
 from fpmd_mjx import collect, normalize, replay
 from fpmd_mjx.actors import Params
 from fpmd_mjx.collect import SEED_AXES, split
-from fpmd_mjx.config import Config, ConfigError
+from fpmd_mjx.config import Config, ConfigError, PixelsConfig
 from fpmd_mjx.counter import Counter
 from fpmd_mjx.learn import Agent, Learner, Metrics, learn, make_agent
 from fpmd_mjx.normalize import Normalizer
@@ -38,7 +40,7 @@ class TrainState(struct.PyTreeNode):
     """
 
     learner: Learner
-    normalizer: Normalizer
+    normalizer: Normalizer | None
     replay: Replay
     env: VectorState
     key: jax.Array
@@ -49,9 +51,10 @@ class TrainState(struct.PyTreeNode):
 class Policy(struct.PyTreeNode):
     """What acting needs; leading seed axis. The critic serves best-of-N alone."""
 
+    encoder: Params
     actor: Params
     critic: Params
-    normalizer: Normalizer
+    normalizer: Normalizer | None
 
 
 @dataclass(frozen=True)
@@ -66,20 +69,25 @@ class Program:
         """A run at its start; seeds: (seeds,) uint32, one independent run each."""
         config, spec = self.config, self.vector.env.spec
         keys, env_keys, learner_keys = split(jax.vmap(jax.random.key)(seeds), 3)
-        one = replay.empty(config.replay_rows, config.num_envs, spec.obs_size, spec.action_size)
+        one = replay.empty(config.replay_rows, config.num_envs, spec.obs_shape, spec.action_size)
 
         def tile(x: jax.Array) -> jax.Array:
             return jnp.broadcast_to(x, (seeds.shape[0], *x.shape))
 
         return TrainState(
             learner=jax.vmap(self.agent.init)(learner_keys),
-            normalizer=jax.tree.map(tile, normalize.init(spec.obs_size)),
+            normalizer=jax.tree.map(tile, self.normalizer()),
             replay=one.replace(rows=jax.tree.map(tile, one.rows)),
             env=self.vector.init(env_keys),
             key=keys,
             updates=Counter.zero(),
             vector_steps=Counter.zero(),
         )
+
+    def normalizer(self) -> Normalizer | None:
+        """Of one seed, before anything is seen; images have none."""
+        spec = self.vector.env.spec
+        return None if spec.images else normalize.init(spec.obs_size)
 
     @cached_property
     def traced_init(self) -> jax.stages.Traced:
@@ -92,13 +100,15 @@ class Program:
         return compiler_options(self.vector.env.spec.longest_chain)
 
     def policy(self, state: TrainState) -> Policy:
-        return Policy(state.learner.actor, state.learner.critic, state.normalizer)
+        learner = state.learner
+        return Policy(learner.encoder, learner.actor, learner.critic, state.normalizer)
 
     @property
     def warmup_rows(self) -> int:
         """Vector steps of random actions, and rows that the replay holds before learning begins."""
         warmup = -(-self.config.warmup_steps // self.config.num_envs)
-        return min(max(warmup, self.config.learn.n_step + 1), self.config.replay_rows)
+        least = self.config.learn.n_step + self.config.frames
+        return min(max(warmup, least), self.config.replay_rows)
 
     def warm(self, state: TrainState) -> jax.Array:
         """Whether the policy acts: scalar bool."""
@@ -124,7 +134,10 @@ class Program:
         metrics["nonfinite/skipped_updates"] = self._skipped(state.learner)
         metrics["actor/one_step_error"] = jax.vmap(
             lambda learner, stats, obs, key: self.agent.actor.one_step_error(
-                learner.actor, normalize.apply(stats, obs), key, ONE_STEP_ERROR_STEPS
+                learner.actor,
+                self.agent.see(learner.encoder, stats, obs),
+                key,
+                ONE_STEP_ERROR_STEPS,
             )
         )(state.learner, state.normalizer, state.env.env.obs, error_keys)
         return state, metrics
@@ -169,11 +182,16 @@ class Program:
         updates = state.updates.add(jnp.where(ready, jnp.uint32(self.config.learn.updates), 0))
         return state.replace(key=keys, learner=learner, updates=updates), metrics
 
-    def _batches(self, ring: Replay, stats: Normalizer, key: jax.Array) -> Batch:
-        """The batches of one learn call, as the networks see them: (updates, batch, ...)."""
+    def _batches(self, ring: Replay, stats: Normalizer | None, key: jax.Array) -> Batch:
+        """The batches of one learn call, normalised: (updates, batch, ...)."""
         config = self.config.learn
         batch = replay.sample(
-            ring, key, (config.updates, config.batch), config.n_step, config.gamma
+            ring,
+            key,
+            (config.updates, config.batch),
+            config.n_step,
+            config.gamma,
+            self.config.frames,
         )
         return batch.replace(
             obs=normalize.apply(stats, batch.obs),
@@ -188,14 +206,35 @@ class Program:
 
 def make_program(config: Config) -> Program:
     """Builds environment and agent of `config`; nothing is compiled yet."""
-    task = config.task
-    chosen: Any = {name: getattr(task, name) for name in ("impl", "iterations", "ls_iterations")}
     try:
-        env = envs.make(task.name, **{k: v for k, v in chosen.items() if v is not None})
+        env = observed(config, make_task(config))
     except (envs.UnknownTaskError, envs.UnsupportedModelError, ModuleNotFoundError) as error:
         raise ConfigError(str(error)) from error
-    vector = VectorEnv(
-        env, config.num_envs, task.action_repeat, task.reset_pool, task.reset_refresh
-    )
-    agent = make_agent(config, env.spec.obs_size, env.spec.action_size)
+    return assemble(config, env)
+
+
+def make_task(config: Config) -> Env:
+    """The task of `config` itself, without its action repeat and pixels; see `envs.make`."""
+    task = config.task
+    chosen: Any = {name: getattr(task, name) for name in ("impl", "iterations", "ls_iterations")}
+    return envs.make(task.name, **{k: v for k, v in chosen.items() if v is not None})
+
+
+def observed(config: Config, env: Env) -> Env:
+    """`env` with the action repeat and the observations of `config`."""
+    render = Renderer(env, camera(config.pixels)) if config.task.obs == "pixels" else None
+    if config.task.action_repeat > 1:
+        env = Repeated(env, config.task.action_repeat)
+    return PixelEnv(env, render, config.pixels.frames) if render else env
+
+
+def camera(pixels: PixelsConfig) -> Camera:
+    """What `pixels` says of how a task is seen."""
+    return Camera(**{each.name: getattr(pixels, each.name) for each in fields(Camera)})
+
+
+def assemble(config: Config, env: Env) -> Program:
+    """The program of `config` with `env` for its task, which is as `observed` makes it."""
+    vector = VectorEnv(env, config.num_envs, config.task.reset_pool, config.task.reset_refresh)
+    agent = make_agent(config, env.spec.obs_shape, env.spec.action_size)
     return Program(config, agent, vector)

@@ -5,6 +5,9 @@ follows is row t + 1's. One `dynamic_update_slice` inserts a vector step. After 
 t + 1 begins another episode, so the last row of a truncated episode has no next observation and is
 masked; a terminated row needs none.
 
+Of observations that are the last images of an environment a row has the newest image alone:
+`sample` puts them together again, and never takes one from before the episode.
+
 All functions here are for one seed; `insert` writes at the same position for all of them.
 """
 
@@ -16,7 +19,7 @@ from flax import struct
 class Rows(struct.PyTreeNode):
     """One vector step, leading axes (num_envs,), or the ring itself, (capacity, num_envs)."""
 
-    obs: jax.Array  # (..., obs_size)
+    obs: jax.Array  # (..., obs_size), or one image (..., height, width, 3)
     action: jax.Array  # (..., action_size)
     reward: jax.Array
     terminated: jax.Array
@@ -34,6 +37,7 @@ class Replay(struct.PyTreeNode):
 class Batch(struct.PyTreeNode):
     """n-step transitions, leading axes (updates, batch).
 
+    Observations that are images: (updates, batch, frames, height, width, 3) uint8.
     reward: sum of gamma^k r_k over the window; discount: gamma^(window length), 0 after a
     termination; mask: 0 where the window has no next observation, so that no target exists.
     """
@@ -46,11 +50,15 @@ class Batch(struct.PyTreeNode):
     mask: jax.Array
 
 
-def empty(capacity: int, num_envs: int, obs_size: int, action_size: int) -> Replay:
-    """A ring of `capacity` rows (vector steps) of `num_envs` environments."""
+def empty(capacity: int, num_envs: int, obs_shape: tuple[int, ...], action_size: int) -> Replay:
+    """A ring of `capacity` rows (vector steps) of `num_envs` environments.
+
+    obs_shape: (obs_size,) of vectors, or (frames, height, width, 3) of images.
+    """
     lead = (capacity, num_envs)
+    one, dtype = (obs_shape[1:], jnp.uint8) if len(obs_shape) > 1 else (obs_shape, jnp.float32)
     rows = Rows(
-        obs=jnp.zeros((*lead, obs_size), jnp.float32),
+        obs=jnp.zeros((*lead, *one), dtype),
         action=jnp.zeros((*lead, action_size), jnp.float32),
         reward=jnp.zeros(lead, jnp.float32),
         terminated=jnp.zeros(lead, bool),
@@ -74,12 +82,18 @@ def insert(replay: Replay, row: Rows) -> Replay:
     )
 
 
+def newest(obs: jax.Array) -> jax.Array:
+    """What a row keeps of observations (num_envs, ...) to act on."""
+    return obs if obs.ndim == 2 else obs[:, -1]
+
+
 def sample(
-    replay: Replay, key: jax.Array, shape: tuple[int, ...], n_step: int, gamma: float
+    replay: Replay, key: jax.Array, shape: tuple[int, ...], n_step: int, gamma: float, frames: int
 ) -> Batch:
     """Draws transitions uniformly, with replacement: leading axes `shape`.
 
-    Needs size > n_step. A window starts at a row that has n_step successors in the ring, so it
+    Needs size > n_step + frames - 1. The oldest frames - 1 rows start none: the images before them
+    are gone. A window starts at a row that has n_step successors in the ring, so it
     never reaches across the write head. It ends early, after k < n_step rows, at a termination
     (discount 0) or in front of the last row of a truncated episode, whose observation is the last
     that episode has in the ring (discount gamma^k).
@@ -87,7 +101,8 @@ def sample(
     rows = replay.rows
     capacity, num_envs = rows.reward.shape
     time_key, env_key = jax.random.split(key)
-    age = jax.random.randint(time_key, shape, 0, replay.size - n_step)  # 0 is the oldest row
+    # age 0 is the oldest row
+    age = jax.random.randint(time_key, shape, frames - 1, replay.size - n_step)
     env = jax.random.randint(env_key, shape, 0, num_envs)
     start = (replay.head - replay.size + age) % capacity
 
@@ -107,11 +122,22 @@ def sample(
         if k + 1 < n_step:
             going &= ~at(rows.terminated, k) & ~at(rows.truncated, k + 1)
     discount = jnp.where(ended, 0.0, jnp.float32(gamma) ** length)
+
+    def seen(offset: jax.Array | int) -> jax.Array:
+        if rows.obs.ndim == 3:
+            return at(rows.obs, offset)
+        images = [at(rows.obs, offset)]
+        for _ in range(frames - 1):  # further into the past, until the episode begins
+            begins = at(rows.terminated, offset - 1) | at(rows.truncated, offset - 1)
+            offset = jnp.where(begins, offset, offset - 1)
+            images.insert(0, at(rows.obs, offset))
+        return jnp.stack(images, len(shape))
+
     return Batch(
-        obs=at(rows.obs, 0),
+        obs=seen(0),
         action=at(rows.action, 0),
         reward=reward,
         discount=discount,
-        next_obs=at(rows.obs, length),
+        next_obs=seen(length),
         mask=mask.astype(jnp.float32),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 import envs
 from fpmd_mjx import evaluate, logs
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import Config, ConfigError
 from fpmd_mjx.display import console
 from fpmd_mjx.evaluate import Mode
 from fpmd_mjx.train import load_policy, seed_array, use_compile_cache
@@ -54,9 +54,7 @@ def score_run(
                 ),
             )
     else:
-        keys = jax.vmap(partial(jax.random.fold_in, data=seed))(
-            jax.vmap(jax.random.key)(seed_array(config))
-        )
+        keys = episode_keys(config, seed)
         rollout = jax.jit(
             partial(evaluate.rollout, program, mode, episodes),
             compiler_options=program.compiler_options,
@@ -71,6 +69,12 @@ def score_run(
             summary.setdefault(SUMMARY_KEY[simulator], {})[str(mode)] = result
             logs.write_json(path, summary)
     return result
+
+
+def episode_keys(config: Config, seed: int) -> jax.Array:
+    """Keys of fresh episodes, (seeds,); seed: of the episodes."""
+    keys = jax.vmap(jax.random.key)(seed_array(config))
+    return jax.vmap(partial(jax.random.fold_in, data=seed))(keys)
 
 
 def score(

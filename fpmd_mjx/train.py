@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from envs.pixels import Camera
 from fpmd_mjx import config as configs
 from fpmd_mjx import evaluate, logs, memory
 from fpmd_mjx.checkpoint import Checkpoints
@@ -26,8 +27,11 @@ from fpmd_mjx.display import Display, clock
 from fpmd_mjx.evaluate import Mode
 from fpmd_mjx.normalize import Normalizer
 from fpmd_mjx.program import Policy, Program, TrainState, make_program
+from fpmd_mjx.video import Recorder, video_path
 
 ONE_STEP = Mode("one_step")
+
+VIDEO_SIZE = 256  # pixels, of the videos at checkpoints
 
 # What a run may change when it continues; anything else makes it another run.
 _RESUMABLE = ("env_steps", "eval", "checkpoint", "runs", "name")
@@ -221,6 +225,8 @@ class _Run:
                 setattr(self, name, value)
             self.compile_seconds += compiled.seconds
         self.log = logs.MetricsLog(folder, self.epoch)
+        self._folder = folder
+        self._recorder: Recorder | None = None
 
     def env_steps_at(self, epoch: int) -> int:
         config = self.config
@@ -278,6 +284,18 @@ class _Run:
             {name: getattr(self, name) for name in names},
             self.last_eval["mean"] if self.last_eval else None,
             policy=self.program.policy(self.state),
+        )
+        if self.config.checkpoint.video:
+            self._record()
+
+    def _record(self) -> None:
+        """A video of one episode, with the first of the evaluation's keys."""
+        if self._recorder is None:
+            self._recorder = Recorder(self.program, ONE_STEP, 1, Camera(size=VIDEO_SIZE))
+        self._recorder(
+            self.program.policy(self.state),
+            eval_keys(self.seeds, jnp.uint32(self.epoch)),
+            video_path(self._folder, self.epoch),
         )
 
     def status(self) -> str:
@@ -339,7 +357,8 @@ def load_policy(folder: Path, epoch: int | None = None) -> tuple[Program, Policy
     # Arrays that are bound to a device compile to programs of their own: a score would not find
     # in the compile cache what training left there.
     tree = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
-    policy = Policy(tree["actor"], tree["critic"], Normalizer(**tree["normalizer"]))
+    normalizer = Normalizer(**tree["normalizer"]) if "normalizer" in tree else None
+    policy = Policy(tree.get("encoder", {}), tree["actor"], tree["critic"], normalizer)
     return make_program(config), policy, epoch
 
 

@@ -233,7 +233,13 @@ def counts() -> list[str]:
         if schema is not dataclasses.MISSING:
             names = [f.name for f in dataclasses.fields(schema()) if f.type is int]
             keys += [f"{section}.{name}" for name in names]
-    may_be_zero = {"seed", "warmup_steps", "actor_optim.decay_begin", "actor_optim.decay_end"}
+    may_be_zero = {
+        "seed",
+        "warmup_steps",
+        "pixels.shift",
+        "actor_optim.decay_begin",
+        "actor_optim.decay_end",
+    }
     return sorted(set(keys) - may_be_zero - {"critic.bins"})  # of bins there must be two
 
 

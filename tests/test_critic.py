@@ -251,7 +251,7 @@ def test_known_values_are_learned(name: str, kind: str) -> None:
 def filled_ring() -> replay.Replay:
     """Two environments that pay 1 a step: the first terminates after every third step, the second
     is truncated after every third. After an end another episode begins, in a state of its own."""
-    ring = replay.empty(200, 2, 4, 1)
+    ring = replay.empty(200, 2, (4,), 1)
     insert = jit(replay.insert)
     rng = np.random.default_rng(0)
     for t in range(150):
@@ -286,12 +286,12 @@ def test_the_learner_tells_termination_from_truncation(kind: str, n_step: int) -
         learn=LearnConfig(policy_delay=1),
         preset="none",
     )
-    agent = make_agent(config, 4, 1)
+    agent = make_agent(config, (4,), 1)
 
     @jit
     def run(ring: replay.Replay, key: jax.Array) -> Any:
         keys = jax.random.split(key, 3)
-        batches = replay.sample(ring, keys[0], (updates, 16), n_step, GAMMA)
+        batches = replay.sample(ring, keys[0], (updates, 16), n_step, GAMMA, 1)
         lie = jnp.where(batches.mask > 0, batches.reward, -100.0)
         batches = batches.replace(reward=lie)  # shows if a masked row is learned from
         learner, metrics = learn(agent, agent.init(keys[1]), batches, keys[2], Counter.zero())

@@ -193,7 +193,7 @@ def test_observations_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
     shape = (learn_config.updates, learn_config.batch)
     given = jax.jit(toy.program._batches, compiler_options=QUICK)
     drawn = jax.jit(
-        lambda ring, key: replay.sample(ring, key, shape, 3, learn_config.gamma),
+        lambda ring, key: replay.sample(ring, key, shape, 3, learn_config.gamma, 1),
         compiler_options=QUICK,
     )
     batch, raw = given(ring, one[1], keys[0]), drawn(ring, keys[0])

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import PhysicsState, State, TaskSpec
-from envs.wrappers import VectorEnv
 from fpmd_mjx import config as configs
 from fpmd_mjx.config import Config
-from fpmd_mjx.learn import make_agent
-from fpmd_mjx.program import Program
+from fpmd_mjx.program import Program, assemble, observed
 
 
 def words(text: str) -> list[str]:
@@ -34,11 +32,7 @@ def tiny_config(*overrides: str) -> Config:
 def build(env: Any, *overrides: str) -> Program:
     """The program of `env` in place of the config's task."""
     config = tiny_config(*overrides)
-    task, spec = config.task, env.spec
-    vector = VectorEnv(
-        env, config.num_envs, task.action_repeat, task.reset_pool, task.reset_refresh
-    )
-    return Program(config, make_agent(config, spec.obs_size, spec.action_size), vector)
+    return assemble(config, observed(config, env))
 
 
 def spec(obs_size: int, low: float, high: float, episode_steps: int) -> TaskSpec:

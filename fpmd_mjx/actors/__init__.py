@@ -68,8 +68,10 @@ class Actor(Sampler, Protocol):
         ...
 
 
-def make_actor(config: ActorConfig, obs_size: int, action_size: int, dtype: Any) -> Actor:
-    """The policy class that `config.name` names."""
+def make_actor(
+    config: ActorConfig, obs_size: int, action_size: int, dtype: Any, trunk: int = 0
+) -> Actor:
+    """The policy class that `config.name` names; trunk: see `MLP`."""
     from fpmd_mjx.actors.flow_policy import FlowPolicy  # imports this module
     from fpmd_mjx.flows.meanflow import MeanFlow
     from fpmd_mjx.flows.rectified import RectifiedFlow
@@ -79,5 +81,5 @@ def make_actor(config: ActorConfig, obs_size: int, action_size: int, dtype: Any)
         "fpmd_r": RectifiedFlow(time_power=config.time_power),
         "fpmd_m": MeanFlow(equal_share=config.equal_time_share),
     }
-    net = FlowNet(tuple(config.hidden), config.activation, config.layer_norm, dtype)
+    net = FlowNet(tuple(config.hidden), config.activation, config.layer_norm, dtype, trunk)
     return FlowPolicy(flows[config.name], net, obs_size, action_size, config.prior_std)

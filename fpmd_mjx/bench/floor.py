@@ -44,8 +44,7 @@ def floor(program: Program) -> dict[str, float]:
     state = program.traced_init.out_info
     changed = size((state.learner.critic, state.learner.critic_opt))
     now_and_then = size(state.learner) - changed
-    spec, rows = program.vector.env.spec, config.seeds * config.learn.batch
-    batch_bytes = 4 * rows * (2 * spec.obs_size + spec.action_size + 3)
+    batch_bytes = config.seeds * size(_batch(program))
     delay = config.learn.policy_delay
     networks = [state.learner.actor]
     if config.improvement.candidates > 1:
@@ -76,21 +75,8 @@ def floor(program: Program) -> dict[str, float]:
 
 def update_flops(program: Program) -> float:
     """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
-    config, spec = program.config, program.vector.env.spec
+    config, batch = program.config, _batch(program)
     learner = jax.eval_shape(program.agent.init, jax.ShapeDtypeStruct((), jax.random.key(0).dtype))
-
-    def array(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct((config.learn.batch, *shape), jnp.float32)
-
-    obs, scalar = array(spec.obs_size), array()
-    batch = learn.Batch(
-        obs=obs,
-        action=array(spec.action_size),
-        reward=scalar,
-        discount=scalar,
-        next_obs=obs,
-        mask=scalar,
-    )
     updates = program.traced_init.out_info.updates
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     traced = jax.make_jaxpr(partial(learn.update, program.agent))(learner, batch, key, updates)
@@ -98,9 +84,28 @@ def update_flops(program: Program) -> float:
     return config.seeds * (without + (always - without) / config.learn.policy_delay)
 
 
+def _batch(program: Program) -> learn.Batch:
+    """Shapes of a batch of one seed."""
+
+    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct((program.config.learn.batch, *shape), dtype)
+
+    spec = program.vector.env.spec
+    obs = array(*spec.obs_shape, dtype=program.traced_init.out_info.env.env.obs.dtype)
+    scalar = array()
+    return learn.Batch(
+        obs=obs,
+        action=array(spec.action_size),
+        reward=scalar,
+        discount=scalar,
+        next_obs=obs,
+        mask=scalar,
+    )
+
+
 def flops(jaxpr: Any, branch: Callable[..., float]) -> float:
-    """Arithmetic of a program: 2 for each multiplication and addition of a product of matrices, 1
-    for each number that another operation computes.
+    """Arithmetic of a program: 2 for each multiplication and addition of a product of matrices or a
+    convolution, 1 for each number that another operation computes.
 
     Of a condition's branches, `branch` (min or max) says which counts. A loop without a fixed
     length, such as of a solver, counts once, and what MJX-Warp does is not seen.
@@ -113,6 +118,10 @@ def flops(jaxpr: Any, branch: Callable[..., float]) -> float:
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
             total += 2 * equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * equation.outvars[0].aval.size * kernel.size // outputs
         elif name in ARITHMETIC:
             total += equation.outvars[0].aval.size
         elif name in REDUCTIONS:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpmd_mjx import critic as critics
-from fpmd_mjx import evaluate, improvement, normalize
+from fpmd_mjx import evaluate, improvement
 from fpmd_mjx.bench.references import Diffusion, Gaussian
 from fpmd_mjx.bench.timing import Quartiles, ratio
 from fpmd_mjx.config import Config
@@ -33,7 +33,7 @@ CHUNK_SECONDS = 0.05
 """Of the calls that are timed together, about: long against the clock's resolution."""
 
 Choose = Callable[[Policy, jax.Array, jax.Array], jax.Array]
-"""(policy, obs (1, batch, obs_size), keys (1,)) -> actions (1, batch, action_size)."""
+"""(policy, obs (1, batch, ...), keys (1,)) -> actions (1, batch, action_size)."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,16 @@ class Latency:
 
     env_steps = updates = 0
 
-    def __init__(self, selection: Selection, batch: int, obs_size: int) -> None:
+    def __init__(self, selection: Selection, batch: int, obs_shape: tuple[int, ...]) -> None:
         """Compiles, and settles how many calls are timed together."""
         self.name = f"latency.{selection.name}.batch_{batch}"
         self._policy = selection.policy
-        self._obs = jax.random.normal(jax.random.key(batch), (1, batch, obs_size), jnp.float32)
+        shape, key = (1, batch, *obs_shape), jax.random.key(batch)
+        self._obs = (
+            jax.random.bits(key, shape, jnp.uint8)
+            if len(obs_shape) > 1  # images
+            else jax.random.normal(key, shape, jnp.float32)
+        )
         self._keys = jax.random.split(jax.random.key(0), 1)
         self._count = 0
 
@@ -85,28 +90,29 @@ class Latency:
 
 def selections(program: Program) -> list[Selection]:
     """The modes of the program's policy, and the references with networks of the same size."""
-    config, spec = program.config, program.vector.env.spec
-    policy = _policy(program, program.agent.actor.init)
+    config, spec, agent = program.config, program.vector.env.spec, program.agent
+    policy = _policy(program, agent.actor.init)
     found = []
     for name, calls in zip(MODES, _network_calls(config), strict=True):
         mode = Mode.parse(name)
         prepared = jax.jit(partial(evaluate.prepare, program, mode))(policy)
         found.append(Selection(name, partial(evaluate.act, program, mode), prepared, calls))
     actor = config.actor
-    shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, jnp.dtype(config.learn.dtype))
+    dtype, trunk = jnp.dtype(config.learn.dtype), config.pixels.trunk if spec.images else 0
+    shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, dtype, trunk)
     mlp = MLP(shape[0], 2 * spec.action_size, *shape[1:])
-    gaussian = Gaussian(mlp, spec.obs_size)
-    diffusion = Diffusion(FlowNet(*shape), spec.obs_size, spec.action_size)
+    gaussian = Gaussian(mlp, agent.encoder.size)
+    diffusion = Diffusion(FlowNet(*shape), agent.encoder.size, spec.action_size)
 
     def mean(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
-        return gaussian.mean(policy.actor, normalize.apply(policy.normalizer, obs))
+        return gaussian.mean(policy.actor, agent.see(policy.encoder, policy.normalizer, obs))
 
     def best_of_diffusion(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
         return improvement.best_of_n(
             diffusion,
             policy.actor,
-            critics.minimum(program.agent.critic, policy.critic),
-            normalize.apply(policy.normalizer, obs),
+            critics.minimum(agent.critic, policy.critic),
+            agent.see(policy.encoder, policy.normalizer, obs),
             key,
             candidates=DIFFUSION_CANDIDATES,
             steps=DIFFUSION_STEPS,
@@ -137,11 +143,12 @@ def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
     """One seed's policy with the actor that `init` makes: leaves have a leading axis of 1."""
 
     def policy(key: jax.Array) -> Policy:
-        actor_key, critic_key = jax.random.split(key)
+        actor_key, critic_key, encoder_key = jax.random.split(key, 3)
         return Policy(
+            encoder=program.agent.encoder.init(encoder_key),
             actor=init(actor_key),
             critic=program.agent.critic.init(critic_key),
-            normalizer=normalize.init(program.vector.env.spec.obs_size),
+            normalizer=program.normalizer(),
         )
 
     return jax.jit(jax.vmap(policy))(jax.random.split(jax.random.key(program.config.seed), 1))
@@ -150,8 +157,8 @@ def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
 def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
     """What to time, and the network calls per action of each selection."""
     found = selections(program)
-    obs_size = program.vector.env.spec.obs_size
-    chunks = [Latency(each, batch, obs_size) for batch in BATCHES for each in found]
+    obs_shape = program.vector.env.spec.obs_shape
+    chunks = [Latency(each, batch, obs_shape) for batch in BATCHES for each in found]
     return chunks, {f"latency.{each.name}.network_calls": each.network_calls for each in found}
 
 

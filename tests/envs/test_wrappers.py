@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from envs.base import PhysicsState, State, TaskSpec
-from envs.wrappers import Outcome, VectorEnv, VectorState, is_sound
+from envs.wrappers import Outcome, Repeated, VectorEnv, VectorState, is_sound
 
 LOW, HIGH = -1.0, 5.0  # native action range
 BOOM = 4.9
@@ -63,7 +63,7 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 @functools.cache
 def compiled(repeat: int = 1, envs: int = ENVS, toy: Toy = TOY) -> Any:
-    vector = VectorEnv(toy, envs, repeat, POOL, REFRESH)
+    vector = VectorEnv(Repeated(toy, repeat) if repeat > 1 else toy, envs, POOL, REFRESH)
     return vector, jit(vector.init), jit(vector.step), jit(vector.restock)
 
 
@@ -130,7 +130,7 @@ class Models:
         limit = vector.episode_steps
         self.envs = [
             [
-                Model(obs.tolist(), limit - int(clock), vector.action_repeat)
+                Model(obs.tolist(), limit - int(clock), vector.env.spec.action_repeat)
                 for obs, clock in zip(*row, strict=True)
             ]
             for row in zip(state.env.obs, state.clock, strict=True)
@@ -243,7 +243,10 @@ def test_every_number_of_a_state_is_looked_at(value: float) -> None:
 
 @pytest.mark.parametrize(("repeat", "steps"), [(1, EPISODE), (3, 4), (5, 2)])
 def test_the_time_limit_is_in_control_steps(repeat: int, steps: int) -> None:
-    assert VectorEnv(Toy(), ENVS, repeat).episode_steps == steps
+    spec = Repeated(Toy(), repeat).spec
+    assert (spec.episode_steps, spec.action_repeat) == (steps, repeat)
+    assert spec.control_dt == pytest.approx(repeat * Toy().spec.control_dt)
+    assert VectorEnv(Repeated(Toy(), repeat), ENVS).episode_steps == steps
 
 
 def test_clocks_start_desynchronised() -> None:
