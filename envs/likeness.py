@@ -75,7 +75,7 @@ def compare(name: str, count: int = 6, camera: Camera | None = None) -> Pair:
         )
         task = env.task_from_original(real.model, real.data)
         states.append(blank.replace(physics=physics, task=task))
-        original.append(real.render(camera.size, camera.number(name)))
+        original.append(real.render(camera.size, camera.number(name, real.model)))
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     options: Any = COMPILER_OPTIONS
     render = jax.jit(jax.vmap(Renderer(env, camera))).lower(batch).compile(options)

@@ -34,6 +34,10 @@ _UNDER_THE_SKIN = 3
 """The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
 
 
+_KEPT: list[Any] = []
+"""Buffers of all renderers: an executable has their number, and may outlive who made it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Camera:
     """How a task is seen.
@@ -52,11 +56,18 @@ class Camera:
     skybox: bool = True
     textures: bool = True
 
-    def number(self, task: str) -> int:
-        """Returns the camera's number for a task of dm_control, such as "dmc/walker_run"."""
-        if self.camera is not None:
-            return self.camera
-        return 2 if task.startswith("dmc/quadruped") else 0
+    def number(self, task: str, model: mujoco.MjModel) -> int:
+        """Returns the camera's number, for a task such as "dmc/walker_run" with its model.
+
+        Raises:
+            UnsupportedModelError: if the model has no such camera.
+        """
+        default = 2 if task.startswith("dmc/quadruped") else 0
+        number = default if self.camera is None else self.camera
+        if not 0 <= number < model.ncam:
+            has = f"choose one of 0 to {model.ncam - 1}" if model.ncam else "it has none"
+            raise UnsupportedModelError(f"{task} has no camera {number}: {has}.")
+        return number
 
 
 class Renderer:
@@ -86,12 +97,7 @@ class Renderer:
                 "dm_control, such as dmc/cheetah_run."
             )
         self.model = prepare_model(drawing(physics.model))
-        self._number = self._camera.number(env.spec.name)
-        if not 0 <= self._number < self.model.ncam:
-            raise UnsupportedModelError(
-                f"{env.spec.name} has no camera {self._number}: choose one of 0 to "
-                f"{self.model.ncam - 1}."
-            )
+        self._number = self._camera.number(env.spec.name, self.model)
         [device] = jnp.zeros(()).devices()
         self._kinematics = JaxSimulation(without_contacts(self.model))
         self._drawn = mjx.put_model(self.model, device=device, impl="warp")
@@ -145,7 +151,7 @@ class Renderer:
         """Returns the buffers for `count` images at a time."""
         if count not in self._contexts:
             camera = self._camera
-            self._contexts[count] = mjx.create_render_context(
+            context = self._contexts[count] = mjx.create_render_context(
                 self.model,
                 nworld=count,
                 cam_res=(camera.size, camera.size),
@@ -157,6 +163,7 @@ class Renderer:
                 render_skybox=camera.skybox,
                 enabled_geom_groups=list(_GROUPS),
             )
+            _KEPT.append(context)
         return self._contexts[count].pytree()
 
 

@@ -73,7 +73,9 @@ class Painter:
         model = self._env.physics.model  # type: ignore[attr-defined]
         drawn = opengl_physics(model)
         data, size = drawn.data.ptr, self._camera.size
-        number = min(self._camera.number(self._env.spec.name), model.ncam - 1)
+        # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.
+        free = not model.ncam and self._camera.camera is None
+        number = -1 if free else self._camera.number(self._env.spec.name, model)
 
         def draw(physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
             images = []

@@ -166,7 +166,7 @@ def real(program: Program) -> RealEnv:
     if spec.action_repeat > 1:
         simulator = RepeatedReal(simulator, spec.action_repeat)
     if spec.images:
-        number = camera(pixels).number(spec.name)
+        number = camera(pixels).number(spec.name, simulator.model)
         simulator = RealInPixels(simulator, pixels.size, number, pixels.frames)
     return simulator
 

@@ -56,6 +56,14 @@ VARIANTS: dict[str, tuple[Corridor, list[str]]] = {
             "improvement.weights=scaled learn.updates=3 learn.collect_steps=4 actor.flow_steps=3"
         ),
     ),
+    "pixels": (
+        Corridor(breaks=True),
+        words(
+            "actor=fpmd_m seeds=2 num_envs=8 learn.replay=40000 task.obs=pixels pixels.size=20 "
+            "pixels.frames=2 pixels.channels=4 pixels.trunk=8 pixels.shift=1 epoch_steps=80 "
+            "learn.batch=4 learn.n_step=2 learn.policy_delay=1"
+        ),
+    ),
     "repeat": (
         Corridor(),
         words(

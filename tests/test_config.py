@@ -74,6 +74,17 @@ def test_the_paper_preset_is_the_released_settings() -> None:
     assert configs.load(["preset=paper", "actor=fpmd_m"]).actor.flow_steps == 1
 
 
+def test_the_paper_preset_from_pixels_is_the_released_settings() -> None:
+    config = configs.load(["preset=paper_pixels"])
+    assert config.env_steps * config.task.action_repeat == 1_000_000  # frames
+    pixels = config.pixels
+    assert (pixels.size, pixels.frames, pixels.shift) == (84, 3, 4)
+    assert (pixels.channels, pixels.trunk, pixels.camera) == (32, 50, None)
+    assert (config.learn.batch, config.learn.n_step, config.learn.reward_scale) == (256, 1, 1.0)
+    assert config.improvement.temperature == 1.0
+    assert not config.learn.normalize_obs
+
+
 @pytest.mark.parametrize("actor", ["fpmd_m", "fpmd_r"])
 def test_the_wide_paper_preset_is_the_same_work_in_another_order(actor: str) -> None:
     paper = configs.load(["preset=paper", f"actor={actor}"])
@@ -140,6 +151,20 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown weights": (["improvement.weights=all"], ["improvement.weights=all", "normalized"]),
     "unknown precision": (["learn.dtype=float16"], ["learn.dtype=float16", "bfloat16"]),
     "unknown backend": (["task.impl=cpp"], ["task.impl=cpp", "warp"]),
+    "unknown observations": (["task.obs=image"], ["task.obs=image", "pixels"]),
+    "pixels of a task without a camera of its own": (
+        ["task=gym/Ant-v5", "preset=cpu_pixels"],
+        ["task.obs=pixels", "dmc/"],
+    ),
+    "normalised images": (
+        ["preset=cpu_pixels", "learn.normalize_obs=true"],
+        ["learn.normalize_obs=True", "leave it false"],
+    ),
+    "images too small to encode": (["pixels.size=19"], ["pixels.size=19", "at least 20"]),
+    "stacks beyond the ring": (
+        ["preset=cpu_pixels", "learn.replay=128", "learn.n_step=5"],
+        ["learn.n_step=5", "128 // 16 = 8", "below 5", "raise learn.replay"],
+    ),
     "no seeds": (["seeds=0"], ["seeds=0", "at least 1"]),
     "no environments": (["num_envs=0"], ["num_envs=0", "at least 1"]),
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),

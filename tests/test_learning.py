@@ -19,13 +19,19 @@ SETTINGS = words(
 )
 
 
+PIXELS = words(
+    "task.obs=pixels pixels.size=20 pixels.frames=1 pixels.channels=8 pixels.trunk=16 "
+    "pixels.shift=0"
+)
+
+
 @pytest.mark.parametrize(
     "actor",
-    [("actor=fpmd_m",), ("actor=fpmd_r", "actor.flow_steps=3")],
-    ids=["fpmd_m", "fpmd_r"],
+    [("actor=fpmd_m",), ("actor=fpmd_r", "actor.flow_steps=3"), ("actor=fpmd_m", *PIXELS)],
+    ids=["fpmd_m", "fpmd_r", "pixels"],
 )
 def test_reaches_the_optimum(actor: tuple[str, ...]) -> None:
-    program = build(Aim(), *actor, *SETTINGS)
+    program = build(Aim(), *SETTINGS, *actor)
     config, compiled = program.config, compile_program(program)
     seeds = seed_array(config)
 

@@ -20,7 +20,7 @@ def allocated(tree: Any) -> int:
     return sum(x.nbytes for x in raw)
 
 
-@pytest.mark.parametrize("name", ["plain", "rich"])
+@pytest.mark.parametrize("name", ["plain", "rich", "pixels"])
 def test_the_plan_is_what_init_allocates(toys: Callable[[str], Toy], name: str) -> None:
     toy = toys(name)
     planned, state = memory.plan(toy.program), toy.init()
@@ -37,6 +37,12 @@ def test_temporaries_are_of_the_planned_order(plain: Toy) -> None:
     planned = memory.plan(plain.program)
     found = plain.compiled.train_epoch.memory_analysis().temp_size_in_bytes
     assert 0.1 < found / (planned["batches"] + planned["activations"]) < 10
+
+
+def test_the_plan_of_images_is_what_the_program_holds(toys: Callable[[str], Toy]) -> None:
+    toy = toys("pixels")
+    held = memory.measured(toy.compiled.train_epoch)["program"]
+    assert held == pytest.approx(sum(memory.plan(toy.program).values()), rel=0.1)
 
 
 PLAN = {"replay": 0, "parameters": 0, "environments": 0, "batches": 0, "activations": 0}

@@ -75,6 +75,19 @@ def test_an_mlp_is_its_layers_one_after_the_other(layer_norm: bool) -> None:
     np.testing.assert_allclose(mlp.apply(variables, x), y, atol=1e-5)
 
 
+def test_a_trunk_reduces_the_first_part_alone() -> None:
+    mlp = MLP((6,), 2, "relu", trunk=4)
+    features, action = normal(0, 8, 30), normal(1, 5, 8, ACTION)
+    variables = mlp.init(jax.random.key(1), features, action)
+    layers: Any = variables["params"]
+    x = np.asarray(features) @ layers["trunk"]["kernel"] + layers["trunk"]["bias"]
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    x = np.broadcast_to(np.tanh(x), (5, 8, 4))
+    x = np.concatenate([x, action], -1) @ layers["Dense_0"]["kernel"] + layers["Dense_0"]["bias"]
+    y = np.maximum(x, 0) @ layers["Dense_1"]["kernel"] + layers["Dense_1"]["bias"]
+    np.testing.assert_allclose(mlp.apply(variables, features, action), y, atol=1e-5)
+
+
 def test_members_of_an_ensemble_are_mlps_of_their_own() -> None:
     settings: dict[str, Any] = {"hidden": (6,), "out": 2, "activation": "mish"}
     net, one = ensemble(2, **settings), MLP(**settings)

@@ -85,18 +85,20 @@ def test_the_state_is_donated(plain: Toy) -> None:
     assert not [x for x in jax.tree.leaves(after) if x.is_deleted()]
 
 
-def test_the_replay_is_held_once(plain: Toy, cartpole: Run) -> None:
+def test_the_replay_is_held_once(toys: Toys, plain: Toy, cartpole: Run) -> None:
     for program, compiled in (
         (plain.program, plain.compiled),
         (cartpole.program, cartpole.compiled),
+        (toys("pixels").program, toys("pixels").compiled),
     ):
         state = program.traced_init.out_info
         found = compiled.train_epoch.memory_analysis()
         assert found.argument_size_in_bytes == pytest.approx(size(state), rel=0.02)
         assert found.alias_size_in_bytes == pytest.approx(found.argument_size_in_bytes, rel=0.02)
-    held = size(plain.program.traced_init.out_info.replay)
-    assert held > 10e6
-    assert plain.compiled.train_epoch.memory_analysis().temp_size_in_bytes < 0.1 * held
+    for toy in (plain, toys("pixels")):
+        held = size(toy.program.traced_init.out_info.replay)
+        assert held > 10e6
+        assert toy.compiled.train_epoch.memory_analysis().temp_size_in_bytes < 0.1 * held
 
 
 # ------------------------------------------------------------------------- warm-up and counting
@@ -159,7 +161,7 @@ def test_updates_and_steps_are_counted(
     assert host(policy.count).tolist() == [delayed] * config.seeds
 
 
-@pytest.mark.parametrize("name", ["plain", "rich", "repeat"])
+@pytest.mark.parametrize("name", ["plain", "rich", "repeat", "pixels"])
 def test_every_kind_of_learner_runs(toys: Toys, name: str) -> None:
     """Both flows, critics and precisions, the three weights, with and without normalisation."""
     toy = toys(name)
@@ -250,6 +252,51 @@ def test_rows_follow_each_other_and_add_up_to_the_statistics(plain: Toy) -> None
             means = [float(metrics[f"rollout/{name}"][seed]) for metrics in seen]
             total = sum(n * x for n, x in zip(counts, means, strict=True) if n)
             assert total == pytest.approx(sum(values), rel=1e-5)
+
+
+def test_a_row_holds_one_image_and_the_policy_sees_the_last_ones(toys: Toys) -> None:
+    toy = toys("pixels")
+    start = toy.init()
+    first = host(start.env.env.obs)
+    assert (first[:, :, 0] == first[:, :, 1]).all()  # a start repeats its image
+    state, _ = toy.run(1, start)
+    rows, now = host(state.replay.rows), host(state.env.env.obs)
+    assert rows.obs.shape == (2, 5000, 8, 20, 20, 3)
+    assert rows.obs.dtype == np.uint8
+    filled = int(state.replay.size)
+    shown = rows.obs[..., 0, :, 0] == 255  # where the bar of the position is
+    assert shown[:, :filled].any(-1).all()
+    np.testing.assert_array_equal(rows.obs[:, 0], first[:, :, -1])
+    ended = (rows.terminated | rows.truncated)[:, filled - 1]
+    assert ended.any()
+    assert not ended.all()
+    before = np.where(ended[..., None, None, None], now[:, :, 1], rows.obs[:, filled - 1])
+    np.testing.assert_array_equal(now[:, :, 0], before)
+
+
+def test_the_critic_trains_the_encoder_and_the_policy_does_not(toys: Toys) -> None:
+    """With a critic that learns nothing, only its moments change what the encoder is."""
+    program = toys("pixels").program
+    agent = program.agent
+    images = jax.random.bits(jax.random.key(0), (4, 2, 20, 20, 3), jnp.uint8)
+    one = jnp.ones(4)
+    batch = replay.Batch(images, one[:, None], one, one, images, one)
+    update = jax.jit(
+        lambda learner, batch: learn.update(
+            agent, learner, batch, jax.random.key(1), Counter.zero()
+        )[0],
+        compiler_options=QUICK,
+    )
+    learner: Learner = jax.jit(agent.init, compiler_options=QUICK)(jax.random.key(2))
+    after = update(learner, batch)
+    assert all(
+        differs(getattr(after, part), getattr(learner, part))
+        for part in ("encoder", "critic", "actor")
+    )
+    masked = update(learner, batch.replace(mask=jnp.zeros(4)))  # there is no TD error
+    assert same(host(masked.encoder), host(learner.encoder))
+    assert same(host(masked.critic), host(learner.critic))
+    assert differs(masked.actor, learner.actor)
 
 
 def test_a_broken_simulation_never_reaches_the_replay(toys: Toys) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import PhysicsState, State, TaskSpec
+from envs.pixels import PixelEnv
 from fpmd_mjx import config as configs
 from fpmd_mjx.config import Config
 from fpmd_mjx.program import Program, assemble, observed
@@ -32,6 +33,8 @@ def tiny_config(*overrides: str) -> Config:
 def build(env: Any, *overrides: str) -> Program:
     """The program of `env` in place of the config's task."""
     config = tiny_config(*overrides)
+    if config.task.obs == "pixels":
+        return assemble(config, PixelEnv(env, Sketch(config.pixels.size), config.pixels.frames))
     return assemble(config, observed(config, env))
 
 
@@ -76,6 +79,22 @@ class Corridor:
     def _state(self, position: jax.Array, end: jax.Array, action: jax.Array, reward: Any) -> State:
         obs = jnp.concatenate([position, end, action])
         return state(position, end, obs, reward, (position >= end)[0])
+
+
+class Sketch:
+    """A renderer of these environments: a white bar above for qpos, one below for qvel, in a
+    picture that reaches from -1 to `far`."""
+
+    def __init__(self, size: int, far: float = 8.0) -> None:
+        self.size, self._far = size, far
+
+    def __call__(self, state: State) -> jax.Array:
+        at = jnp.concatenate([state.physics.qpos, state.physics.qvel])
+        columns = jnp.linspace(-1.0, self._far, self.size)
+        width = (self._far + 1.0) / self.size
+        bars = jnp.abs(columns - at[:, None]) < width  # (2, size)
+        rows = jnp.repeat(bars, self.size // 2, 0, total_repeat_length=self.size)
+        return jnp.where(rows[..., None], jnp.uint8(255), jnp.zeros(3, jnp.uint8))
 
 
 class Aim:
