@@ -162,6 +162,7 @@ class Program:
         (seeds,), nan before."""
         keys, sample_keys, learn_keys = split(state.key, 3)
 
+        @jax.jit  # traced once: for its shapes and for the condition
         def learns() -> tuple[Learner, Metrics]:
             batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0))(
                 state.replay, state.normalizer, sample_keys

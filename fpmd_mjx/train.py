@@ -5,11 +5,11 @@ Python logs, evaluates, saves and stops here; everything else is `program.py`.
 
 import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ VIDEO_SIZE = 256  # pixels, of the videos at checkpoints
 # What a run may change when it continues; anything else makes it another run.
 _RESUMABLE = ("env_steps", "eval", "checkpoint", "runs", "name")
 
+LOAD_SECONDS = 3.0
+"""Within which an epoch that is in the compile cache is loaded. One that is not takes longer."""
+
 _EVAL_STREAM = 0x45564C  # keeps the keys of evaluations apart from those of the program
 
 
@@ -49,18 +52,27 @@ class Interrupted(Exception):
 
 @dataclass
 class Compiled:
-    """The executables of a run, each traced and compiled once, and the seconds that took."""
+    """The executables of a run, each traced and compiled once.
+
+    evaluation: returns the evaluation's. seconds: until the first epoch could begin.
+    """
 
     init: Any
     train_epoch: Any
-    evaluate: Any
+    evaluation: Callable[[], Any]
     seconds: float
+
+    @property
+    def evaluate(self) -> Any:
+        return self.evaluation()
 
 
 def compile_program(program: Program) -> Compiled:
     """Traces and compiles ahead of time, so that run time holds no compile time, ever.
 
-    XLA compiles outside of Python's lock: the executables are built side by side.
+    XLA compiles outside of Python's lock: the executables are built side by side. Loading them from
+    a full cache takes that lock, so that nothing is gained by it: the evaluation's is then built at
+    its first use, which is after the first epoch.
     """
     config = program.config
     start = time.monotonic()
@@ -69,18 +81,22 @@ def compile_program(program: Program) -> Compiled:
     rollout = partial(evaluate.rollout, program, ONE_STEP, config.eval.episodes)
     keys = jax.eval_shape(eval_keys, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
     options: Any = program.compiler_options
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    # Each is compiled while the next one is traced.
+    init = pool.submit(program.traced_init.lower().compile, options)
+    train_epoch = pool.submit(
+        jax.jit(program.train_epoch, donate_argnums=0).lower(state).compile, options
+    )
 
-        def build(lowered: jax.stages.Lowered) -> Future[jax.stages.Compiled]:
-            return pool.submit(lowered.compile, options)
+    @cache
+    def evaluation() -> jax.stages.Compiled:
+        return jax.jit(rollout).lower(program.policy(state), keys).compile(options)
 
-        parts = (  # each is compiled while the next one is traced
-            build(program.traced_init.lower()),
-            build(jax.jit(program.train_epoch, donate_argnums=0).lower(state)),
-            build(jax.jit(rollout).lower(program.policy(state), keys)),
-        )
-        init, train_epoch, evaluation = (part.result() for part in parts)
-    return Compiled(init, train_epoch, evaluation, time.monotonic() - start)
+    cached, _ = wait([train_epoch], timeout=LOAD_SECONDS)
+    if not cached:
+        evaluation()
+    executables = init.result(), train_epoch.result()
+    return Compiled(*executables, evaluation, time.monotonic() - start)
 
 
 def eval_keys(seeds: jax.Array, epoch: jax.Array) -> jax.Array:

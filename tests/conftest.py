@@ -89,10 +89,11 @@ class Toy:
         rollout = functools.partial(
             evaluate.rollout, program, ONE_STEP, program.config.eval.episodes
         )
+        evaluation = jax.jit(rollout, compiler_options=QUICK)
         compiled = Compiled(
             init=program.traced_init.lower().compile(QUICK),
             train_epoch=train_epoch.compile(QUICK),
-            evaluate=jax.jit(rollout, compiler_options=QUICK),
+            evaluation=lambda: evaluation,
             seconds=0.0,
         )
         return cls(program, compiled)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fpmd_mjx import learn, replay
+from fpmd_mjx import evaluate, learn, replay, train
 from fpmd_mjx.counter import Counter
 from fpmd_mjx.learn import Learner
 from fpmd_mjx.memory import size
@@ -18,7 +18,7 @@ from fpmd_mjx.program import TrainState
 from fpmd_mjx.train import seed_array
 
 from .conftest import EPOCHS, QUICK, Run, Toy, host
-from .toy import Corridor, build
+from .toy import Corridor, build, tiny_config
 
 Toys = Callable[[str], Toy]
 
@@ -45,6 +45,40 @@ def test_a_run_traces_and_compiles_each_function_once(cartpole: Run) -> None:
         assert cartpole.compiles[-1][name] == 1
     # After the first epoch nothing is compiled at all, not even the host's own small arithmetic.
     assert cartpole.compiles[-1] == cartpole.compiles[0]
+
+
+@pytest.mark.parametrize(("seconds", "before"), [(0.0, 1), (600.0, 0)])
+def test_the_evaluation_waits_for_its_first_use_if_the_epoch_is_there(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, before: int
+) -> None:
+    """seconds: until when the epoch counts as loaded from the cache."""
+    traced: list[int] = []
+
+    class Program:
+        config, compiler_options = tiny_config(), None
+        traced_init = jax.jit(lambda seeds: seeds + 1).trace(jnp.zeros(1, jnp.uint32))
+
+        def train_epoch(self, state: jax.Array) -> jax.Array:
+            return 2 * state
+
+        def policy(self, state: Any) -> Any:
+            return state
+
+    def rollout(program: Any, mode: Any, episodes: int, policy: jax.Array, keys: Any) -> jax.Array:
+        traced.append(episodes)
+        return policy + episodes
+
+    monkeypatch.setattr(evaluate, "rollout", rollout)
+    monkeypatch.setattr(train, "LOAD_SECONDS", seconds)
+    program = Program()
+    compiled = train.compile_program(program)  # type: ignore[arg-type]
+    assert len(traced) == before
+    state = compiled.init(jnp.zeros(1, jnp.uint32))
+    keys = train.eval_keys(jnp.zeros(1, jnp.uint32), jnp.uint32(0))
+    for _ in range(2):
+        state = compiled.train_epoch(state)
+        assert compiled.evaluate(state, keys) == state + program.config.eval.episodes
+    assert len(traced) == 1
 
 
 def test_the_state_keeps_its_types(cartpole: Run) -> None:

@@ -90,7 +90,7 @@ def records(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any
             spread = np.linspace(-50, 50, config.seeds)[:, None]
             return next(returns) + spread + np.zeros(config.eval.episodes), None
 
-        compiled = dataclasses.replace(toy.compiled, evaluate=evaluate)
+        compiled = dataclasses.replace(toy.compiled, evaluation=lambda: evaluate)
         monkeypatch.setattr(train, "compile_program", lambda program: compiled)
         return list(target.train(configs.to_yaml(config), goal))
 
