@@ -73,9 +73,11 @@ class Latency:
         self._choose = jax.jit(choose)
         self.calls = 1
         self.run()
-        start = time.perf_counter()
-        self.run()
-        self.calls = max(1, round(CHUNK_SECONDS / (time.perf_counter() - start)))
+        start, calls = time.perf_counter(), 0
+        while time.perf_counter() - start < CHUNK_SECONDS:  # one call alone may be held up
+            self.run()
+            calls += 1
+        self.calls = max(1, calls)
 
     def run(self) -> None:
         for _ in range(self.calls):
