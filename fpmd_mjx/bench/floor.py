@@ -2,6 +2,7 @@
 that they move, at the rates of the device's largest products and copies (a roofline)."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +25,14 @@ ARITHMETIC = frozenset(
     ]
 )
 REDUCTIONS = frozenset(("argmax", "cumsum", "reduce_max", "reduce_min", "reduce_sum"))
+
+NO_KERNELS = frozenset(
+    [
+        *("after-all", "bitcast", "call", "conditional", "constant", "get-tuple-element"),
+        *("parameter", "tuple", "while"),
+    ]
+)
+"""Instructions of XLA that are not work of their own."""
 
 REPEATS = 5
 """Of the device's own measurements, of which the fastest counts."""
@@ -51,6 +60,7 @@ def floor(program: Program) -> dict[str, float]:
         networks.append(state.learner.critic)
     found = {
         "update_flops": update_flops(program),
+        "update_kernels": update_kernels(program),
         "update_bytes": size(state.learner) + batch_bytes + changed + now_and_then / delay,
         "vector_step_flops": flops(jax.make_jaxpr(partial(vector_step, program))(state), max),
         "vector_step_bytes": size(networks)
@@ -75,13 +85,40 @@ def floor(program: Program) -> dict[str, float]:
 
 def update_flops(program: Program) -> float:
     """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
-    config, batch = program.config, _batch(program)
-    learner = jax.eval_shape(program.agent.init, jax.ShapeDtypeStruct((), jax.random.key(0).dtype))
-    updates = program.traced_init.out_info.updates
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-    traced = jax.make_jaxpr(partial(learn.update, program.agent))(learner, batch, key, updates)
+    config = program.config
+    traced = jax.make_jaxpr(partial(learn.update, program.agent))(*_arguments(program))
     without, always = flops(traced, min), flops(traced, max)
     return config.seeds * (without + (always - without) / config.learn.policy_delay)
+
+
+def update_kernels(program: Program) -> int:
+    """What is launched one after the other for an update of one seed that updates the policy, too:
+    fusions, products, copies and calls of the compiled program."""
+    lowered = jax.jit(partial(learn.update, program.agent)).lower(*_arguments(program))
+    options: Any = program.compiler_options
+    return kernels(str(lowered.compile(options).as_text()))
+
+
+def kernels(hlo: str) -> int:
+    """Instructions of a compiled program that do something, whichever computation they are in,
+    those of a loop once; what a fusion or a reduction consists of is part of it."""
+    parts = set(re.findall(r"\b(?:calls|to_apply)=%([\w.-]+)", hlo))
+    # A `call` runs a computation like any other.
+    parts -= set(re.findall(r" call\(.*\bto_apply=%([\w.-]+)", hlo))
+    total, counts = 0, False
+    for line in hlo.splitlines():
+        if begin := re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line):
+            counts = begin[1] not in parts
+        elif counts and (found := re.match(r"  (?:ROOT )?%\S+ = .*? ([\w-]+)\(", line)):
+            total += found[1] not in NO_KERNELS
+    return total
+
+
+def _arguments(program: Program) -> tuple[Any, ...]:
+    """Shapes of what `learn.update` takes after the agent."""
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+    learner = jax.eval_shape(program.agent.init, key)
+    return learner, _batch(program), key, program.traced_init.out_info.updates
 
 
 def _batch(program: Program) -> learn.Batch:
