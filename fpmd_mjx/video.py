@@ -4,7 +4,6 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-import imageio
 import jax
 import numpy as np
 
@@ -48,7 +47,8 @@ class Recorder:
         returns, lengths, places = self._rollout(policy, keys)
         pictures = []
         for episode, length in enumerate(np.asarray(lengths)[0]):
-            shown, per_second = thin(length // self._repeat, self._dt)
+            # Of an episode that blew up in its first step there is its start.
+            shown, per_second = thin(max(length // self._repeat, 1), self._dt)
             of_one = jax.tree.map(lambda leaf: leaf[shown, 0, episode], places)  # noqa: B023
             pictures.append(self._paint(*of_one))
         write(np.concatenate(pictures), per_second, out)
@@ -57,6 +57,8 @@ class Recorder:
 
 def write(pictures: np.ndarray, per_second: float, out: Path) -> None:
     """An MP4 of (n, height, width, 3) uint8, both sides even; appears when it is complete."""
+    import imageio  # not at the top: training starts sooner without
+
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.mp4")
     with warnings.catch_warnings():
