@@ -18,7 +18,7 @@ from flax import struct
 from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State
-from envs.models import spec_of
+from envs.models import spec_of, without_deprecation_notices
 from envs.physics import (
     JaxSimulation,
     UnsupportedModelError,
@@ -229,7 +229,8 @@ def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
             conaffinity=0,
             mass=0,
         )
-    drawn = spec.compile()
+    with without_deprecation_notices():
+        drawn = spec.compile()
     for body in range(model.nbody):  # whose own geoms come before those of its sites
         own = np.flatnonzero(model.geom_bodyid == body)
         same = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
