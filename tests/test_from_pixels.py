@@ -30,7 +30,7 @@ def compiled() -> Compiled:
 
 @pytest.fixture
 def run(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a finished run."""
+    """The folder of a finished run. `compiled` keeps its program, and so the program's renderer."""
     monkeypatch.setattr(train, "compile_program", lambda program: compiled)
     config = tiny_config(*OVERRIDES, f"runs={tmp_path}")
     summary = train.train(config)
