@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ from fpmd_mjx.train import ONE_STEP, Compiled, compile_program, seed_array
 from .toy import Corridor, build, tiny_config, words
 
 EPOCHS = 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget() -> Iterator[None]:
+    """Drops what a module compiled when it ends: two processes with all of it do not fit into
+    24 GiB. What `toys` and `cartpole` compiled ahead of time stays."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
 
 # A third of the compile time: LLVM's passes do not pay for toys.
 QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}

@@ -19,6 +19,8 @@ from fpmd_mjx.train import ONE_STEP, load_policy
 from .conftest import QUICK, Run
 from .toy import words
 
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of the decoder, a process of its own
+
 
 def asked(**changes: Any) -> dict[str, Any]:
     defaults = {"mode": "one_step", "episodes": 1, "seed": 0, "epoch": None}
@@ -44,9 +46,14 @@ def test_a_video_shows_the_episode_in_real_time(cartpole: Run, tmp_path: Path) -
     shown = jax.tree.map(lambda leaf: leaf[::2, 0, 0], places)
     painted = video.Painter(video.make_task(program.config), Camera(size=32), "gl")(shown, {})
     assert frames.shape == painted.shape == (500, 32, 32, 3)
-    # MP4 loses a little.
-    assert np.abs(frames.astype(int) - painted).mean() < 6
-    assert np.abs(frames[::-1].astype(int) - painted).mean() > 6
+
+    def difference(shown: np.ndarray) -> float:
+        return float(np.abs(shown.astype(int) - painted).mean())
+
+    # MP4 loses a little; the stars of the sky are what it loses most of.
+    assert difference(frames) < 4
+    for wrong in (frames[::-1], np.roll(frames, 25, 0), frames[:, :, ::-1], frames[..., ::-1]):
+        assert difference(wrong) > 1.1 * difference(frames)
 
 
 def test_the_rollout_that_is_watched_is_the_rollout(cartpole: Run) -> None:
@@ -112,10 +119,10 @@ def test_checkpoints_leave_videos_when_asked(
 
     monkeypatch.setattr(train, "Recorder", Recorder)
     checkpoint = train.Config().checkpoint
-    checkpoint.every, checkpoint.video = 3, True
-    host_loop(checkpoint=checkpoint)
+    checkpoint.every, checkpoint.video = 2, True
+    host_loop(checkpoint=checkpoint, env_steps=480)
     assert len(made) == 1  # compiled once
     [folder] = made[0][0].config.folder.parent.glob("*/videos")
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"epoch_{epoch:05d}.mp4" for epoch in (3, 6, 8)
+        f"epoch_{epoch:05d}.mp4" for epoch in (2, 3)
     ]

@@ -34,7 +34,8 @@ def build(env: Any, *overrides: str) -> Program:
     """The program of `env` in place of the config's task."""
     config = tiny_config(*overrides)
     if config.task.obs == "pixels":
-        return assemble(config, PixelEnv(env, Sketch(config.pixels.size), config.pixels.frames))
+        sketch = Sketch(config.pixels.size, env.FAR)
+        return assemble(config, PixelEnv(env, sketch, config.pixels.frames))
     return assemble(config, observed(config, env))
 
 
@@ -62,6 +63,8 @@ class Corridor:
     k (k + 1) / 2 with k = min(end, 6). `breaks`: corridors of 5 and 6 steps blow up at the third.
     """
 
+    FAR = 8.0
+
     def __init__(self, breaks: bool = False) -> None:
         self.breaks = breaks
         self.spec = spec(obs_size=3, low=-2.0, high=6.0, episode_steps=6)
@@ -85,7 +88,7 @@ class Sketch:
     """A renderer of these environments: a white bar above for qpos, one below for qvel, in a
     picture that reaches from -1 to `far`."""
 
-    def __init__(self, size: int, far: float = 8.0) -> None:
+    def __init__(self, size: int, far: float) -> None:
         self.size, self._far = size, far
 
     def __call__(self, state: State) -> jax.Array:
@@ -105,6 +108,7 @@ class Aim:
     [-1, 1], 8 steps.
     """
 
+    FAR = 1.0
     STEPS = 8
     RANDOM = 8 * (1 - 1 / 3 - 0.64 / 3)
     """Expected return of uniformly random actions."""
