@@ -87,13 +87,7 @@ class Renderer:
 
         self._camera = camera or Camera()
         self._env = env
-        physics = getattr(env, "physics", None)
-        if physics is None:
-            raise UnsupportedModelError(
-                f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
-                "dm_control, such as dmc/cheetah_run."
-            )
-        self.model = prepare_model(drawing(physics.model))
+        self.model = prepare_model(drawing(model_of(env)))
         self._number = self._camera.number(env.spec.name, self.model)
         [device] = jnp.zeros(()).devices()
         self._kinematics = JaxSimulation(without_contacts(self.model))
@@ -200,6 +194,21 @@ class PixelEnv(Env):
     @staticmethod
     def _unseen(state: State) -> State:
         return state.replace(obs=state.task.obs, task=state.task.task)
+
+
+def model_of(env: Env) -> mujoco.MjModel:
+    """Returns the model that a task without wrappers simulates.
+
+    Raises:
+        UnsupportedModelError: if it is simulated elsewhere.
+    """
+    physics = getattr(env, "physics", None)
+    if physics is None:
+        raise UnsupportedModelError(
+            f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
+            "dm_control, such as dmc/cheetah_run."
+        )
+    return physics.model
 
 
 def drawing(model: mujoco.MjModel) -> mujoco.MjModel:

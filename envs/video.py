@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.base import Env, PhysicsState
 from envs.physics import COMPILER_OPTIONS, UnsupportedModelError
-from envs.pixels import Camera, Renderer
+from envs.pixels import Camera, Renderer, model_of
 from envs.real import opengl_physics
 
 How = Literal["auto", "gl", "warp"]
@@ -40,21 +40,15 @@ class Painter:
             NoRendererError: if the renderer asked for, or with "auto" either, does not work here.
             UnsupportedModelError: if the task has no such camera, or no model to draw.
         """
-        physics = getattr(env, "physics", None)
-        if physics is None:
-            raise UnsupportedModelError(
-                f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
-                "gymnasium or dm_control."
-            )
-        self._env, self._camera = env, camera
+        self._env, self._camera, self._model = env, camera, model_of(env)
         failures = []
         for each in ("gl", "warp") if how == "auto" else (how,):
             try:
                 self._draw = self._by_opengl() if each == "gl" else self._by_ray_tracing()
-            except Exception as error:
-                if isinstance(error, UnsupportedModelError):
-                    raise
-                failures.append(f"{each}: {error}")  # drivers raise errors of many kinds
+            except UnsupportedModelError:
+                raise
+            except Exception as error:  # drivers raise errors of many kinds
+                failures.append(f"{each}: {error}")
             else:
                 self.how = each
                 return
@@ -70,7 +64,7 @@ class Painter:
         return self._draw(physics, moved)
 
     def _by_opengl(self):
-        model = self._env.physics.model  # type: ignore[attr-defined]
+        model = self._model
         drawn = opengl_physics(model)
         data, size = drawn.data.ptr, self._camera.size
         # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.

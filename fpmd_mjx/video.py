@@ -2,6 +2,7 @@
 
 import warnings
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import jax
@@ -49,8 +50,8 @@ class Recorder:
         for episode, length in enumerate(np.asarray(lengths)[0]):
             # Of an episode that blew up in its first step there is its start.
             shown, per_second = thin(max(length // self._repeat, 1), self._dt)
-            of_one = jax.tree.map(lambda leaf: leaf[shown, 0, episode], places)  # noqa: B023
-            pictures.append(self._paint(*of_one))
+            of_one = itemgetter((shown, 0, episode))
+            pictures.append(self._paint(*jax.tree.map(of_one, places)))
         write(np.concatenate(pictures), per_second, out)
         return np.asarray(returns)[0]
 
