@@ -5,7 +5,7 @@ All functions are for one seed; `program.py` maps them over the seed axis.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,30 +113,33 @@ def make_agent(config: Config, obs_shape: tuple[int, ...], action_size: int) -> 
     )
 
 
+class Guarded(NamedTuple):
+    """State of an optimizer that leaves out updates. inner: the optimizer's own; skipped: how many
+    were left out, scalar int32."""
+
+    inner: optax.OptState
+    skipped: jax.Array
+
+
 def _adam(lr: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam that leaves out, and counts, updates with a gradient that is not finite.
 
-    What `optax.apply_if_finite` does, and its state, without a condition, for which a GPU waits
-    for the host.
+    `optax.apply_if_finite` does it with a condition, for which a GPU waits for the host. All
+    parameters are one vector to it: to look at and to step each of them is a few kernels instead
+    of several for each layer.
     """
-    optimizer = optax.adam(lr)
+    adam = optax.adam(lr)
+
+    def init(params: Any) -> Guarded:
+        return Guarded(adam.init(params), jnp.zeros((), jnp.int32))
 
     def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(gradient)]))
-        step, inner = optimizer.update(gradient, state.inner_state, params)
+        finite = jnp.all(jnp.isfinite(gradient))
+        step, inner = adam.update(gradient, state.inner, params)
+        inner = jax.tree.map(partial(jnp.where, finite), inner, state.inner)
+        return jnp.where(finite, step, 0.0), Guarded(inner, state.skipped + ~finite)
 
-        def where(new: Any, old: Any) -> Any:
-            return jax.tree.map(partial(jnp.where, finite), new, old)
-
-        return where(step, jax.tree.map(jnp.zeros_like, step)), optax.ApplyIfFiniteState(
-            notfinite_count=where(jnp.zeros_like(state.notfinite_count), state.notfinite_count + 1),
-            last_finite=finite,
-            total_notfinite=state.total_notfinite + ~finite,
-            inner_state=where(inner, state.inner_state),
-        )
-
-    init = optax.apply_if_finite(optimizer, max_consecutive_errors=2**31 - 1).init
-    return optax.GradientTransformation(init, update)
+    return optax.flatten(optax.GradientTransformation(init, update))
 
 
 def _actor_schedule(config: ActorOptimConfig) -> optax.Schedule:
@@ -212,10 +215,9 @@ def update(
         lambda learner: (learner, jnp.float32(jnp.nan)),
         learner,
     )
-    noise = jax.lax.cond(
-        count.is_multiple_of(config.noise.interval),
-        lambda noise: exploration.anneal(noise, config.noise),
-        lambda noise: noise,
+    noise = jax.tree.map(
+        partial(jnp.where, count.is_multiple_of(config.noise.interval)),
+        exploration.anneal(learner.noise, config.noise),
         learner.noise,
     )
     metrics = {

@@ -202,7 +202,7 @@ class Program:
 
     def _skipped(self, learner: Learner) -> jax.Array:
         states: Any = (learner.actor_opt, learner.critic_opt)
-        return sum((s.total_notfinite.astype(jnp.float32) for s in states), jnp.float32(0.0))
+        return sum((s.skipped.astype(jnp.float32) for s in states), jnp.float32(0.0))
 
 
 def make_program(config: Config) -> Program:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
@@ -188,9 +190,9 @@ def test_updates_and_steps_are_counted(
     assert int(state.updates) == learning * updates
     assert int(state.vector_steps) * config.num_envs == env_steps
     assert int(state.replay.head) == int(state.vector_steps) % config.replay_rows
-    opt = state.learner.critic_opt.inner_state[0]  # Adam's own count
+    opt = state.learner.critic_opt.inner[0]  # Adam's own count
     assert host(opt.count).tolist() == [learning * updates] * config.seeds
-    policy = state.learner.actor_opt.inner_state[0]
+    policy = state.learner.actor_opt.inner[0]
     delayed = learning * updates // config.learn.policy_delay
     assert host(policy.count).tolist() == [delayed] * config.seeds
 
@@ -379,6 +381,25 @@ def test_a_run_resumed_without_its_replay_refills_it_first(plain: Toy) -> None:
     state, _ = plain.run(1, state)
     assert int(state.updates) == updates + 10 * plain.config.learn.updates
     assert differs(host(state.learner.critic), before.critic)
+
+
+def test_the_optimizer_is_adam_of_each_layer_but_for_what_is_not_finite(plain: Toy) -> None:
+    optimizer, adam = plain.program.agent.critic_optim, optax.adam(plain.config.critic.lr)
+    params = {"a": jnp.ones((3, 2)), "b": jnp.zeros(5)}
+    state, expected = optimizer.init(params), adam.init(params)
+    for i in range(4):
+        gradient = jax.tree.map(lambda x, i=i: x + jnp.arange(x.size).reshape(x.shape) ** i, params)
+        if i == 2:  # one number of one layer
+            gradient["b"] = gradient["b"].at[3].set(jnp.inf)
+        step, after = optimizer.update(gradient, state, params)
+        if i == 2:
+            assert all((x == 0.0).all() for x in jax.tree.leaves(step))
+            assert same(host(after.inner), host(state.inner))
+        else:
+            plain_step, expected = adam.update(gradient, expected, params)
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), step, plain_step)
+        state = after
+    assert state.skipped == 1
 
 
 def test_policy_and_targets_wait_for_their_turn() -> None:

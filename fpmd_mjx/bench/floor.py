@@ -2,7 +2,6 @@
 that they move, at the rates of the device's largest products and copies (a roofline)."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from fpmd_mjx import learn
+from fpmd_mjx.bench.kernels import batch, update_arguments, update_kernels
 from fpmd_mjx.collect import vector_step
 from fpmd_mjx.memory import size
 from fpmd_mjx.program import Program
@@ -25,14 +25,6 @@ ARITHMETIC = frozenset(
     ]
 )
 REDUCTIONS = frozenset(("argmax", "cumsum", "reduce_max", "reduce_min", "reduce_sum"))
-
-NO_KERNELS = frozenset(
-    [
-        *("after-all", "bitcast", "call", "conditional", "constant", "get-tuple-element"),
-        *("parameter", "tuple", "while"),
-    ]
-)
-"""Instructions of XLA that are not work of their own."""
 
 REPEATS = 5
 """Of the device's own measurements, of which the fastest counts."""
@@ -53,7 +45,7 @@ def floor(program: Program) -> dict[str, float]:
     state = program.traced_init.out_info
     changed = size((state.learner.critic, state.learner.critic_opt))
     now_and_then = size(state.learner) - changed
-    batch_bytes = config.seeds * size(_batch(program))
+    batch_bytes = config.seeds * size(batch(program))
     delay = config.learn.policy_delay
     networks = [state.learner.actor]
     if config.improvement.candidates > 1:
@@ -86,58 +78,9 @@ def floor(program: Program) -> dict[str, float]:
 def update_flops(program: Program) -> float:
     """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
     config = program.config
-    traced = jax.make_jaxpr(partial(learn.update, program.agent))(*_arguments(program))
+    traced = jax.make_jaxpr(partial(learn.update, program.agent))(*update_arguments(program))
     without, always = flops(traced, min), flops(traced, max)
     return config.seeds * (without + (always - without) / config.learn.policy_delay)
-
-
-def update_kernels(program: Program) -> int:
-    """What is launched one after the other for an update of one seed that updates the policy, too:
-    fusions, products, copies and calls of the compiled program."""
-    lowered = jax.jit(partial(learn.update, program.agent)).lower(*_arguments(program))
-    options: Any = program.compiler_options
-    return kernels(str(lowered.compile(options).as_text()))
-
-
-def kernels(hlo: str) -> int:
-    """Instructions of a compiled program that do something, whichever computation they are in,
-    those of a loop once; what a fusion or a reduction consists of is part of it."""
-    parts = set(re.findall(r"\b(?:calls|to_apply)=%([\w.-]+)", hlo))
-    # A `call` runs a computation like any other.
-    parts -= set(re.findall(r" call\(.*\bto_apply=%([\w.-]+)", hlo))
-    total, counts = 0, False
-    for line in hlo.splitlines():
-        if begin := re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line):
-            counts = begin[1] not in parts
-        elif counts and (found := re.match(r"  (?:ROOT )?%\S+ = .*? ([\w-]+)\(", line)):
-            total += found[1] not in NO_KERNELS
-    return total
-
-
-def _arguments(program: Program) -> tuple[Any, ...]:
-    """Shapes of what `learn.update` takes after the agent."""
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-    learner = jax.eval_shape(program.agent.init, key)
-    return learner, _batch(program), key, program.traced_init.out_info.updates
-
-
-def _batch(program: Program) -> learn.Batch:
-    """Shapes of a batch of one seed."""
-
-    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
-        return jax.ShapeDtypeStruct((program.config.learn.batch, *shape), dtype)
-
-    spec = program.vector.env.spec
-    obs = array(*spec.obs_shape, dtype=program.traced_init.out_info.env.env.obs.dtype)
-    scalar = array()
-    return learn.Batch(
-        obs=obs,
-        action=array(spec.action_size),
-        reward=scalar,
-        discount=scalar,
-        next_obs=obs,
-        mask=scalar,
-    )
 
 
 def flops(jaxpr: Any, branch: Callable[..., float]) -> float:

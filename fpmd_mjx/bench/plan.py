@@ -20,6 +20,7 @@ BENCHMARKS = {
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
+    "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
     "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
     "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
@@ -118,7 +119,7 @@ class Plan:
 
 def make_plan(words: list[str], rounds: int) -> Plan:
     """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers.
+    none against peers, nor `kernels`, for which JAX's CUDA plugin must be installed.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -143,7 +144,7 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         raise ConfigError("limit=SECONDS is of training to a return: add target=RETURN.")
     if cells[0].peer is not None and "peers-return" not in named:
         raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
-    default = [name for name in BENCHMARKS if name not in PEERS]
+    default = [name for name in BENCHMARKS if name not in (*PEERS, "kernels")]
     if not has_target:
         default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))

@@ -13,7 +13,7 @@ import yaml
 
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
-from fpmd_mjx.bench import floor, latency, phases, startup, target
+from fpmd_mjx.bench import floor, kernels, latency, phases, startup, target
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
 from fpmd_mjx.bench.timing import Measured, Quartiles, interleave, rates
@@ -27,6 +27,7 @@ Seconds = list[list[float]]  # [measured][round]
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
     "startup": startup.startup,
     "memory": startup.memory,
+    "kernels": kernels.kernels,
 }
 
 

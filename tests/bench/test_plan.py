@@ -11,8 +11,8 @@ from fpmd_mjx.bench.plan import BENCHMARKS, PEERS, make_plan
 from fpmd_mjx.config import ConfigError
 
 
-def test_no_benchmark_is_all_but_those_that_need_a_target_or_peers() -> None:
-    own = tuple(x for x in BENCHMARKS if x not in PEERS)
+def test_no_benchmark_is_all_but_those_that_need_a_target_or_more_packages() -> None:
+    own = tuple(x for x in BENCHMARKS if x not in (*PEERS, "kernels"))
     assert make_plan([], 3).benchmarks == tuple(x for x in own if x != "target")
     assert make_plan(["target=10"], 3).benchmarks == own
 
