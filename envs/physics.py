@@ -181,7 +181,7 @@ class JaxSimulation:
 
     def _step(self, state: PhysicsState, ctrl: jax.Array) -> mjx.Data:
         with corrected_colliders():
-            return mjx.step(self.model, self.load(state).replace(ctrl=ctrl))
+            return step(self.model, self.load(state).replace(ctrl=ctrl))
 
     def _forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
         model = self.model if actuated else without_actuation(self.model)
@@ -199,6 +199,29 @@ class JaxSimulation:
 
     def external_forces(self, data: mjx.Data) -> jax.Array:
         return mjx.rne_postconstraint(self.model, data)._impl.cfrc_ext
+
+
+_INTEGRATORS = {
+    mjx.IntegratorType.EULER: mjx.euler,
+    mjx.IntegratorType.IMPLICITFAST: mjx.implicit,
+}
+"""Those that factor a matrix of their own."""
+
+
+def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.step`, whose integration waits, for XLA too, until the accelerations are known.
+
+    Integrators factor the inertia with the damping added, for which the inertia is all that is
+    needed: XLA does it while it factors the inertia itself. On a machine of two cores large batches
+    then never end, since jaxlib's batched factorization waits on one of the two threads for the
+    work that it leaves to them (docs/upstream/jaxlib-lapack-deadlock.md).
+    """
+    integrate = _INTEGRATORS.get(model.opt.integrator)
+    if integrate is None or model.impl != mjx.Impl.JAX:
+        return mjx.step(model, data)
+    data = mjx.forward(model, data)
+    inertia = data._impl.M + 0.0 * data.qacc[0]  # XLA does not know that this adds nothing
+    return integrate(model, data.tree_replace({"_impl.M": inertia}))
 
 
 def without_actuation(model: mjx.Model) -> mjx.Model:

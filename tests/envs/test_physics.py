@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -154,3 +158,39 @@ def test_what_the_original_would_reset_is_given_up(speed: float) -> None:
     finally:
         mujoco.set_mju_user_warning(previous)
     assert np.isnan(state.qpos).any() == (data.warning[mujoco.mjtWarning.mjWARN_BADQVEL].number > 0)
+
+
+LARGE_BATCH = """
+import jax
+import envs
+from envs.physics import compiler_options
+
+env = envs.make("dmc/cheetah_run")
+keys = jax.random.split(jax.random.key(0), 1024)
+
+def steps(keys):
+    actions = jax.vmap(lambda key: jax.random.uniform(key, (20, 6), minval=-1.0))(keys)
+    states = jax.vmap(env.reset)(keys)
+    step = jax.vmap(env.step)
+    states, _ = jax.lax.scan(lambda x, u: (step(x, u), None), states, actions.swapaxes(0, 1))
+    return states.reward
+
+options = compiler_options(env.spec.longest_chain)
+steps = jax.jit(steps, compiler_options=options).lower(keys).compile()
+print("compiled", flush=True)
+print(steps(keys).mean())
+"""
+
+
+def test_large_batches_end_on_two_threads() -> None:
+    """Two factorizations at once would wait for each other: see `physics.step`."""
+    env = {**os.environ, "NPROC": "2"}  # of XLA's threads, wherever the test runs
+    command = [sys.executable, "-c", LARGE_BATCH]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compiled\n"
+        try:
+            reward, _ = process.communicate(timeout=120)  # it takes five seconds
+        finally:
+            process.kill()
+    assert 0.0 <= float(reward) <= 1.0
