@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mujoco import mjx
 from mujoco_playground import registry
 
 import envs
-from envs import playground
+from envs import physics, playground
 from envs.physics import UnsupportedModelError
 from envs.wrappers import VectorEnv
 from fpmd_mjx import config as configs
@@ -59,6 +60,14 @@ def test_states_keep_their_types(task: str) -> None:
     stepped = jax.eval_shape(env.step, reset, jax.ShapeDtypeStruct((env.spec.action_size,), "f4"))
     assert described(reset) == described(stepped)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((reset, stepped)))
+
+
+def test_its_tasks_step_as_ours_do(env: Any) -> None:
+    """Their large batches would never end on two cores: see `physics.step`."""
+    from mujoco_playground._src import mjx_env
+
+    assert mjx_env.mjx.step is physics.step
+    assert mjx.step is not physics.step  # MJX itself is as it was
 
 
 def test_episodes_end_by_time_alone_and_start_afresh(env: Any) -> None:
