@@ -21,16 +21,25 @@ T = TypeVar("T")
 
 Impl = Literal["jax", "warp", "auto"]
 
-COMPILER_OPTIONS: dict[str, bool | int | str] = {"xla_cpu_use_fusion_emitters": False}
+CompilerOptions = dict[str, bool | int | str]
+
+
+def _fusion_emitters(use: bool) -> CompilerOptions:
+    # From JAX 0.11 on XLA has no such option, and refuses what it does not know.
+    return {"xla_cpu_use_fusion_emitters": use} if jax.__version_info__ < (0, 11) else {}
+
+
+COMPILER_OPTIONS = _fusion_emitters(False)
 """For whoever compiles a physics step, of any task. On CPUs, XLA's fusion emitters take nearly
 twice the compile time, and make a long chain of bodies slow: a step of dmc/swimmer_swimmer6 takes
-13 times as long, of dmc/hopper_hop 2.0. Elsewhere it changes nothing."""
+13 times as long, of dmc/hopper_hop 2.0. Elsewhere it changes nothing, and JAX 0.11 leaves no
+choice."""
 
 FUSED_CHAIN = 4
 """Bodies in a chain up to which fusion emitters make a whole training program faster."""
 
 
-def compiler_options(longest_chain: int) -> dict[str, bool | int | str]:
+def compiler_options(longest_chain: int) -> CompilerOptions:
     """For whoever compiles a program of physics and large networks, which fusion emitters make
     faster; longest_chain: of the task's spec.
 
@@ -38,7 +47,7 @@ def compiler_options(longest_chain: int) -> dict[str, bool | int | str]:
     without them (docs/performance.md), but with them the physics of dmc/hopper_hop (5) ran at 0.44
     of its rate.
     """
-    return {"xla_cpu_use_fusion_emitters": longest_chain <= FUSED_CHAIN}
+    return _fusion_emitters(longest_chain <= FUSED_CHAIN)
 
 
 class PhysicsOptions(TypedDict, total=False):
