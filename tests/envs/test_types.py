@@ -89,4 +89,7 @@ def test_long_chains_are_compiled_without_fusion_emitters(
 ) -> None:
     found = make(name).spec.longest_chain
     assert found == chain
-    assert compiler_options(found) == {"xla_cpu_use_fusion_emitters": fused}
+    options = compiler_options(found)
+    choice = {"xla_cpu_use_fusion_emitters": fused}
+    assert options == (choice if jax.__version_info__ < (0, 11) else {})
+    assert jax.jit(jnp.sin, compiler_options=options)(0.0) == 0.0  # XLA refuses what it lacks
