@@ -18,6 +18,8 @@ from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.process import collect_garbage_rarely
 
+CAMPAIGN = "bench campaign"
+
 
 def main(argv: list[str] | None = None) -> int:
     collect_garbage_rarely()
@@ -34,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:2] == CAMPAIGN.split():  # the words of a bench are free, so this is none of them
+        argv = [CAMPAIGN, *argv[2:]]
     args, rest = parser.parse_known_args(argv)
     # argparse takes the words of a command in one piece, and leaves over those after an option.
     words = getattr(args, "words", None)
@@ -105,6 +110,34 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, metavar="FILE", help="JSON, with quartiles")
     bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns")
     bench.set_defaults(run=_bench, interrupted="bench interrupted before anything was measured")
+
+    campaign = commands.add_parser(
+        CAMPAIGN,
+        help="measure a GPU: many benchmarks in order of value, in the time there is",
+        description="Runs the cells of configs/campaign/NAME.yaml, each in a process of its own, "
+        "and keeps each result in OUT/CARD/CELL.json. What is there for this card and this program "
+        "is not measured again.",
+    )
+    campaign.add_argument("name", nargs="?", default="gpu")
+    campaign.add_argument("--minutes", type=float, metavar="N", help="end in time; default: no end")
+    campaign.add_argument(
+        "--cell", nargs="+", default=[], metavar="CELL", help="these alone; globs such as 'fast-*'"
+    )
+    campaign.add_argument(
+        "--again", nargs="+", default=[], metavar="CELL", help="measure these anew"
+    )
+    campaign.add_argument("--rehearse", action="store_true", help="toy sizes, on any device")
+    campaign.add_argument("--dry-run", action="store_true", help="say what would be measured")
+    campaign.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: benchmarks/gpu; rehearsal: runs"
+    )
+    campaign.add_argument(
+        "--cache", type=Path, metavar="FILE", help="begin with the compile caches of --keep-cache"
+    )
+    campaign.add_argument(
+        "--keep-cache", type=Path, metavar="FILE", help="write the compile caches to FILE.000, ..."
+    )
+    campaign.set_defaults(run=_campaign)
 
     report = commands.add_parser("report", help="show results as a Markdown table")
     report.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="JSON, or a folder")
@@ -195,6 +228,26 @@ def _bench(args: argparse.Namespace) -> int:
     from fpmd_mjx.bench.run import run
 
     return _finish(lambda: run(plan, args.out))
+
+
+def _campaign(args: argparse.Namespace) -> int:
+    if args.minutes is not None and not args.minutes > 0:
+        raise ConfigError(f"--minutes {args.minutes} is not possible: give a number above 0.")
+    _quiet()
+    from fpmd_mjx.bench.campaign.run import Options, run_campaign
+
+    options = Options(
+        out=args.out,
+        minutes=args.minutes,
+        only=tuple(args.cell),
+        again=tuple(args.again),
+        rehearse=args.rehearse,
+        dry_run=args.dry_run,
+        cache=args.cache,
+        keep_cache=args.keep_cache,
+    )
+    failures: list[int] = []
+    return _finish(lambda: failures.append(run_campaign(args.name, options))) or int(any(failures))
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -126,12 +126,15 @@ def checkpoints(config: Config, folder: Path) -> Checkpoints:
     )
 
 
+def compile_cache() -> Path:
+    """Where compiled programs are kept between processes: the user's choice, or ours."""
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return Path(chosen or Path.home() / ".cache" / "fpmd_mjx" / "xla")
+
+
 def use_compile_cache() -> None:
-    """Keeps compiled programs on disk between processes, unless the user already chose where."""
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        jax.config.update(
-            "jax_compilation_cache_dir", str(Path.home() / ".cache" / "fpmd_mjx" / "xla")
-        )
+    """Keeps compiled programs on disk between processes."""
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))
 
 
 def claim_folder(config: Config) -> Path:

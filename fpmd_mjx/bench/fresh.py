@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fpmd_mjx.config import ConfigError
-from fpmd_mjx.process import collect_garbage_rarely
+from fpmd_mjx.process import collect_garbage_rarely, end_with_parent
 
 Record = dict[str, Any]
 
@@ -61,8 +61,12 @@ def empty_caches(folder: Path) -> dict[str, str]:
 
 
 def _main(module: str, function: str, arguments: str) -> None:
+    end_with_parent()
     collect_garbage_rarely()
-    out, sys.stdout = sys.stdout, sys.stderr  # libraries announce themselves on stdout
+    # Libraries announce themselves on stdout, those in C too: the pipe is for records alone.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr
     # A terminal interrupts both processes: the one that reads ends this one, and says so.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

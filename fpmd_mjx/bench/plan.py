@@ -21,6 +21,8 @@ BENCHMARKS = {
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
     "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
+    "check": "a run, continued and scored, and an epoch run twice: does the program work here",
+    "curve": "training to the end of the run: returns of every seed; limit=SECONDS ends it before",
     "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
     "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
@@ -39,6 +41,9 @@ class Peers:
     fixed: tuple[str, ...]
     varied: tuple[str, ...] = ()
 
+
+ONLY_IF_NAMED = ("kernels", "check", "curve")
+"""Not part of a command that names no benchmark: they need another installation, or train."""
 
 PEER_ALGORITHMS = ("sac", "ppo")
 
@@ -96,7 +101,9 @@ class Cell:
     nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
     `target` and `peers-return`; limit: wall seconds after which they end without it; variants:
     further overrides of each side that `peers-speed` compares; peer: which of `PEER_ALGORITHMS`
-    `peers-return` trains, all of them where it is None."""
+    `peers-return` trains, all of them where it is None; modes: of the evaluations of `target` and
+    `curve`, the first of which the target is of; whole: end `curve` as soon as it turns out that it
+    will not end within its limit."""
 
     label: str
     config: Config
@@ -105,6 +112,8 @@ class Cell:
     limit: float | None = None
     variants: tuple[tuple[str, ...], ...] = ()
     peer: str | None = None
+    modes: tuple[str, ...] = ("one_step",)
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Plan:
 
 def make_plan(words: list[str], rounds: int) -> Plan:
     """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers, nor `kernels`, for which JAX's CUDA plugin must be installed.
+    none against peers, nor of `ONLY_IF_NAMED`.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -140,11 +149,17 @@ def make_plan(words: list[str], rounds: int) -> Plan:
     for name in ("target", "peers-return"):
         if name in named and not has_target:
             raise ConfigError(f"benchmark {name} needs a return to reach: add target=RETURN.")
-    if cells[0].limit is not None and not has_target:
-        raise ConfigError("limit=SECONDS is of training to a return: add target=RETURN.")
+    if cells[0].limit is not None and not has_target and "curve" not in named:
+        raise ConfigError("limit=SECONDS is of training: add target=RETURN, or benchmark curve.")
+    if any(cell.whole for cell in cells) and (cells[0].limit is None or "curve" not in named):
+        raise ConfigError(
+            "whole=true is of benchmark curve with limit=SECONDS: add what is missing."
+        )
+    if any(cell.modes != ("one_step",) for cell in cells) and not {"curve", "target"} & set(named):
+        raise ConfigError("modes=[...] are of benchmarks curve and target: add one of them.")
     if cells[0].peer is not None and "peers-return" not in named:
         raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
-    default = [name for name in BENCHMARKS if name not in (*PEERS, "kernels")]
+    default = [name for name in BENCHMARKS if name not in (*PEERS, *ONLY_IF_NAMED)]
     if not has_target:
         default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))
@@ -199,10 +214,26 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
         if peer is not None and peer not in PEER_ALGORITHMS:
             known = ", ".join(PEER_ALGORITHMS)
             raise ConfigError(f"peer={peer} is unknown: choose one of {known}, or leave it out.")
+        modes = tuple(chosen.pop("modes", "one_step").strip("[]").split(","))
+        whole = chosen.pop("whole", "false")
+        if whole not in ("true", "false"):
+            raise ConfigError(f"whole={whole} is not possible: give true or false.")
         words = tuple(f"{key}={value}" for key, value in chosen.items())
         for variant in variants:
             configs.load([*words, *variant])  # raises
-        cells.append(Cell(label, configs.load(list(words)), words, target, limit, variants, peer))
+        cells.append(
+            Cell(
+                label,
+                configs.load(list(words)),
+                words,
+                target,
+                limit,
+                variants,
+                peer,
+                modes,
+                whole == "true",
+            )
+        )
     return cells
 
 

@@ -13,21 +13,22 @@ import yaml
 
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
-from fpmd_mjx.bench import floor, kernels, latency, phases, startup, target
+from fpmd_mjx.bench import check, floor, kernels, latency, phases, startup, target
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
-from fpmd_mjx.bench.timing import Measured, Quartiles, interleave, rates
+from fpmd_mjx.bench.timing import Measured, Metric, Quartiles, Table, interleave, rates
 from fpmd_mjx.display import console
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import Interrupted, use_compile_cache
 
-Metrics = Mapping[str, Quartiles | float]
+Metrics = Mapping[str, Metric]
 Seconds = list[list[float]]  # [measured][round]
 
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
     "startup": startup.startup,
     "memory": startup.memory,
     "kernels": kernels.kernels,
+    "check": check.check,
 }
 
 
@@ -54,6 +55,8 @@ def _measure(plan: Plan, results: "Results") -> None:
             for cell in plan.cells:
                 results.add(cell, IN_OWN_PROCESS[name](cell))
     for cell in plan.cells:
+        if "curve" in plan.benchmarks:
+            target.curve(cell, partial(results.add, cell))
         if "target" in plan.benchmarks:
             target.reach(cell, partial(results.add, cell))
         if "peers-speed" in plan.benchmarks:
@@ -72,25 +75,32 @@ def _measure(plan: Plan, results: "Results") -> None:
 
 
 class Results:
-    """What was found so far."""
+    """What was found so far, on disk the moment it is there."""
 
     def __init__(self, plan: Plan, out: Path | None) -> None:
-        self._metrics: dict[str, dict[str, Quartiles | float]] = {c.label: {} for c in plan.cells}
+        self._metrics: dict[str, dict[str, Metric]] = {c.label: {} for c in plan.cells}
         self._plan, self._out = plan, out
+        self._versions, self._commit = logs.versions(), logs.commit()
 
-    def add(self, cell: Cell, metrics: Metrics) -> None:
-        """Prints and keeps."""
+    def add(self, cell: Cell, metrics: Metrics, final: bool = True) -> None:
+        """Keeps, and prints what is final."""
         self._metrics[cell.label].update(metrics)
         suffix = f"[{cell.label}]" if cell.label else ""
-        for name, value in metrics.items():
-            shown = value.median if isinstance(value, Quartiles) else value
-            print(f"{name}{suffix} {shown:.6g}", flush=True)
+        for name, value in metrics.items() if final else ():
+            if not isinstance(value, Table):
+                shown = value.median if isinstance(value, Quartiles) else value
+                print(f"{name}{suffix} {shown:.6g}", flush=True)
+        if self._out is not None:
+            self._write(self.content(complete=False))
 
     def write(self, complete: bool) -> None:
         """The file, where one is asked for. Looks at the device."""
+        self._write(self.content(complete) | logs.provenance())
+
+    def _write(self, content: dict[str, Any]) -> None:
         if self._out is not None:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            logs.write_json(self._out, self.content(complete))
+            logs.write_json(self._out, content)
 
     def interrupted(self) -> str:
         """Writes what there is, and says so."""
@@ -101,11 +111,13 @@ class Results:
         return f"bench interrupted; what was measured until then is {where}"
 
     def content(self, complete: bool) -> dict[str, Any]:
-        """The results and what they were measured with, ready for JSON; complete: whether the plan
-        was carried out to its end."""
+        """The results, ready for JSON; complete: whether the plan was carried out to its end. The
+        device is not looked at: whoever does holds a GPU's memory, which others may need."""
         return {
             "command": shlex.join(["fpmd", *sys.argv[1:]]),
-            **logs.provenance(),
+            "device": None,
+            "versions": self._versions,
+            "commit": self._commit,
             "rounds": self._plan.rounds,
             "complete": complete,
             "cells": [
@@ -114,7 +126,7 @@ class Results:
                     "config": yaml.safe_load(configs.to_yaml(cell.config)),
                     "target": cell.target,
                     "metrics": {
-                        name: dataclasses.asdict(value) if isinstance(value, Quartiles) else value
+                        name: value if isinstance(value, float | int) else dataclasses.asdict(value)
                         for name, value in self._metrics[cell.label].items()
                     },
                 }

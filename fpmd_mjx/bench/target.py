@@ -1,39 +1,71 @@
-"""How long it takes to train a policy to a stated return."""
+"""How long it takes to train a policy to a stated return, and what it learns until then."""
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.bench.timing import Quartiles
+from fpmd_mjx.bench.timing import Metric, Table
 from fpmd_mjx.display import clock, console
 
 MORE_THAN = "more_than_"
 
-Add = Callable[[Mapping[str, Quartiles | float]], None]
-"""What takes metrics."""
+SPENT = ("env_steps", "updates", "train_seconds", "eval_seconds", "wall_seconds")
+"""What a record counts from the start of its run."""
+
+PROJECTED = "curve.projected_wall_seconds"
+"""Metric of a run that ended early because it would have taken so long."""
 
 
-def train(text: str, target: float) -> Iterator[fresh.Record]:
-    """Trains until the mean one_step return over the seeds is `target`, or to the end of the run,
-    and yields after every evaluation. text: the config as YAML."""
+class Add(Protocol):
+    """What takes metrics: to keep, and, once they are final, to show."""
+
+    def __call__(self, metrics: Mapping[str, Metric], final: bool = True) -> None: ...
+
+
+def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fresh.Record]:
+    """Trains until the mean return over the seeds is `target`, or to the end of the run.
+
+    text: the config as YAML; target: None for no end but the run's; modes: of the evaluations, the
+    first of which is compared with the target. Yields after every evaluation; `returns` has the
+    mean return of each seed, by mode.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from fpmd_mjx import evaluate
+    from fpmd_mjx.evaluate import Mode
     from fpmd_mjx.program import make_program
-    from fpmd_mjx.train import compile_program, eval_keys, seed_array, use_compile_cache
+    from fpmd_mjx.train import (
+        ONE_STEP,
+        compile_program,
+        eval_keys,
+        seed_array,
+        seed_list,
+        use_compile_cache,
+    )
 
     config = configs.from_yaml(text)
+    parsed = [Mode.parse(mode) for mode in modes]
     use_compile_cache()
     program = make_program(config)
     compiled = compile_program(program)
+    evaluations = {
+        mode: jax.jit(
+            partial(evaluate.rollout, program, mode, config.eval.episodes),
+            compiler_options=program.compiler_options,
+        )
+        for mode in parsed
+    }
+    if ONE_STEP in evaluations:
+        evaluations[ONE_STEP] = compiled.evaluate
     seeds, seconds = seed_array(config), 0.0
     state = jax.block_until_ready(compiled.init(seeds))
     for epoch in range(1, config.epochs + 1):
@@ -43,24 +75,34 @@ def train(text: str, target: float) -> Iterator[fresh.Record]:
         seconds += time.perf_counter() - start
         if epoch % config.eval.every and epoch < config.epochs:
             continue
-        returns, _ = compiled.evaluate(program.policy(state), eval_keys(seeds, jnp.uint32(epoch)))
-        env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
-        mean = evaluate.summarize(np.asarray(returns), env_steps)["mean"]
+        policy, keys = program.policy(state), eval_keys(seeds, jnp.uint32(epoch))
+        returns = {
+            str(mode): np.mean(np.asarray(rollout(policy, keys)[0]), 1).tolist()
+            for mode, rollout in evaluations.items()
+        }
+        mean = float(np.mean(returns[str(parsed[0])]))
         yield {
             "return": mean,
-            "reached": bool(mean >= target),
-            "env_steps": env_steps,
+            "returns": returns,
+            "seeds": seed_list(config),
+            "reached": target is not None and mean >= target,
+            "env_steps": epoch * config.iterations_per_epoch * config.steps_per_iteration,
             "updates": int(state.updates),
             "train_seconds": seconds,
             "compile_seconds": compiled.seconds,
         }
-        if mean >= target:
+        if target is not None and mean >= target:
             return
 
 
 def reach(cell: Cell, add: Add) -> None:
     """Training to the cell's target, with empty caches."""
-    timed("target", cell, add, train, configs.to_yaml(cell.config), cell.target)
+    timed("target", cell, add, train, configs.to_yaml(cell.config), cell.target, cell.modes)
+
+
+def curve(cell: Cell, add: Add) -> None:
+    """Training to the end of the cell's run, with empty caches."""
+    timed("curve", cell, add, train, configs.to_yaml(cell.config), None, cell.modes)
 
 
 def timed(
@@ -70,49 +112,84 @@ def timed(
     function: Callable[..., Iterator[fresh.Record]],
     *arguments: Any,
 ) -> None:
-    """Training to the cell's target in a process of its own with empty caches; hands `metrics` to
-    `add` at the end, or, where it is interrupted, of the last evaluation until then.
+    """Training in a process of its own with empty caches; hands `metrics` to `add` after every
+    evaluation, and as final ones at the end, or where it is interrupted.
 
-    function: yields a record after each evaluation. It is stopped where that is on target or beyond
-    the cell's limit of wall seconds.
+    function: yields a record after each evaluation, with the fields of `train`'s, and eval_seconds
+    where they are not part of its train_seconds. It is stopped where that is on target or beyond
+    the cell's limit of wall seconds, and, if the run is to be whole, where it will not end within
+    that limit.
     """
     begin = time.perf_counter()
-    record: fresh.Record = {}
-    wall = 0.0
+    records: list[fresh.Record] = []
+    projected: float | None = None
     with tempfile.TemporaryDirectory() as folder:
         env = fresh.empty_caches(Path(folder))
         try:
-            with closing(fresh.run(function, *arguments, env=env)) as records:
-                for record in records:
+            with closing(fresh.run(function, *arguments, env=env)) as yielded:
+                for record in yielded:
                     wall = time.perf_counter() - begin
+                    records.append(record | {"wall_seconds": wall})
                     console.print(
                         f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} of "
                         f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}",
                         markup=False,
                     )
+                    add(metrics(name, records), final=False)
                     if record["reached"] or (cell.limit is not None and wall > cell.limit):
                         break
+                    if cell.whole and cell.limit is not None:
+                        total = wall_of_all(records, cell.config.env_steps)
+                        if total > cell.limit:
+                            projected = total
+                            break
         finally:
-            if record:
-                add(metrics(name, record, wall))
+            if records:
+                add(metrics(name, records))
+            if projected is not None:
+                add({PROJECTED: projected})
 
 
-def metrics(name: str, record: fresh.Record, wall: float) -> dict[str, float]:
-    """What the last evaluation tells. Where it is not on target, what was spent until then bounds
-    what the target takes from below, and is named more_than_...; compilation takes what it takes.
+def wall_of_all(records: Sequence[fresh.Record], env_steps: int) -> float:
+    """Wall seconds of a whole run of `env_steps`, from its evaluations so far: 0 before there are
+    two, as nothing can be told from the first, which holds compilation."""
+    first, last = records[0], records[-1]
+    steps = last["env_steps"] - first["env_steps"]
+    if not steps:
+        return 0.0
+    pace = (last["wall_seconds"] - first["wall_seconds"]) / steps
+    return float(last["wall_seconds"] + pace * max(env_steps - last["env_steps"], 0))
+
+
+def metrics(name: str, records: Sequence[fresh.Record]) -> dict[str, Metric]:
+    """What the evaluations until now tell.
+
+    Where the last one is not on target, what was spent until then bounds what the target takes
+    from below, and is named more_than_...; compilation takes what it takes. A curve has no target
+    and no bounds.
 
     train_seconds holds neither compilation nor evaluation, train_and_compile_seconds no evaluation;
     wall_seconds is from the command until the target is known to be reached, and holds everything.
-    reached: 1 or 0.
+    reached: 1 or 0. last and best: mean return of each seed, by mode, at the last evaluation and
+    at its best one. curve: all evaluations.
     """
-    told = ("return", "reached", "compile_seconds")
-    spent = {key: value for key, value in record.items() if key not in told}
-    spent["train_and_compile_seconds"] = record["train_seconds"] + record["compile_seconds"]
-    spent["wall_seconds"] = wall
-    prefix = "" if record["reached"] else MORE_THAN
-    return {
-        f"{name}.return": record["return"],
-        f"{name}.reached": float(record["reached"]),
-        f"{name}.compile_seconds": record["compile_seconds"],
-        **{f"{name}.{prefix}{key}": float(value) for key, value in spent.items()},
-    }
+    last = records[-1]
+    spent = {key: last[key] for key in SPENT if key in last}
+    spent["train_and_compile_seconds"] = last["train_seconds"] + last["compile_seconds"]
+    bound = MORE_THAN if name != "curve" and not last["reached"] else ""
+    found: dict[str, Metric] = {f"{name}.return": last["return"]}
+    if name != "curve":
+        found[f"{name}.reached"] = float(last["reached"])
+    found[f"{name}.compile_seconds"] = last["compile_seconds"]
+    found |= {f"{name}.{bound}{key}": float(value) for key, value in spent.items()}
+    columns = ["env_steps", "train_seconds", "wall_seconds"]
+    rows = [[record[key] for key in columns] for record in records]
+    for mode in last["returns"]:
+        for i, seed in enumerate(last["seeds"]):
+            columns.append(f"{mode}.seed_{seed}")
+            for row, record in zip(rows, records, strict=True):
+                row.append(record["returns"][mode][i])
+    for i, column in enumerate(columns[3:], 3):
+        found[f"{name}.last.{column}"] = rows[-1][i]
+        found[f"{name}.best.{column}"] = max(row[i] for row in rows)
+    return found | {f"{name}.curve": Table(tuple(columns), tuple(map(tuple, rows)))}

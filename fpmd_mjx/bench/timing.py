@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Work(Protocol):
@@ -47,6 +47,17 @@ class Quartiles:
         if len(values) == 1:
             return cls(*values * 3)
         return cls(*statistics.quantiles(values, n=4, method="inclusive"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers and words, such as a learning curve."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+Metric = Quartiles | Table | float
 
 
 def interleave(

@@ -16,6 +16,7 @@ from fpmd_mjx.config import ConfigError
 
 def well(text: str, numbers: list[int]) -> Iterator[fresh.Record]:
     print("a library says hello on stdout")
+    os.write(1, b"and so does one in C")
     yield {"pid": os.getpid(), "text": text, "numbers": numbers}
     yield {"cache": os.environ["JAX_COMPILATION_CACHE_DIR"]}
 
@@ -65,6 +66,29 @@ def test_closing_ends_the_process() -> None:
     assert time.monotonic() - start < 60
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def parent() -> Iterator[fresh.Record]:
+    """A process that has one of its own, and waits for it."""
+    yield from fresh.run(waits)
+
+
+def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
+    """Killed, it cannot end what it has started: a GPU would stay occupied."""
+    found = fresh.run(parent)
+    child = next(found)["pid"]
+    found.close()  # kills the parent
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and "zombie" not in _state(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return "zombie"
 
 
 def interrupted() -> Iterator[fresh.Record]:

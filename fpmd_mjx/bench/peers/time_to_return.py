@@ -23,7 +23,7 @@ def measure(cell: Cell, add: target.Add) -> None:
     empty caches, and hands its metrics to `add` when it has ended."""
     config = cell.config
     name = f"peers-return.{config.actor.name}"
-    target.timed(name, cell, add, target.train, configs.to_yaml(config), cell.target)
+    target.timed(name, cell, add, target.train, configs.to_yaml(config), cell.target, cell.modes)
     for algorithm in PEER_ALGORITHMS if cell.peer is None else (cell.peer,):
         task = (config.task.name, config.task.impl)
         name = f"peers-return.brax_{algorithm}"
@@ -43,7 +43,7 @@ def train(
         goal: mean return of an evaluation's episodes with which a record is `reached`.
 
     Yields:
-        return; reached; env_steps; train_seconds: so far, of all that trains, initial resets and
+        return; returns, of that mode by seed; seeds; reached; env_steps; train_seconds: so far, of all that trains, initial resets and
         the replay's warm-up included; compile_seconds; eval_seconds.
 
     Raises:
@@ -57,6 +57,8 @@ def train(
         records.put(
             {
                 "return": mean,
+                "returns": {"mean_action": [mean]},
+                "seeds": [seed],
                 "reached": mean >= goal,
                 "env_steps": int(env_steps),
                 **{f"{what}_seconds": x for what, x in clock.seconds.items()},

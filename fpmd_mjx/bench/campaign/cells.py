@@ -1,0 +1,160 @@
+"""The cells of a campaign, as configs/campaign/NAME.yaml lists them."""
+
+import difflib
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fpmd_mjx import config as configs
+from fpmd_mjx.config import ConfigError
+
+ROUNDS = 3
+"""Turns of a cell that does not say how many it takes."""
+
+TOY_SECONDS, TOY_LIMIT = 40.0, 300.0
+"""Estimate and limit of a cell in a rehearsal, with two cores that other work may share."""
+
+_KEYS = {"description", "toy", "cells"}
+_CELL_KEYS = {
+    *("name", "title", "bench", "each", "seconds", "limit"),  # which each cell has, but for each
+    *("rounds", "env", "needs", "seeds", "figures", "readme", "toy"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One `fpmd bench` command of a campaign.
+
+    Attributes:
+        name: of its result file; letters, digits, `.`, `_` and `-`.
+        title: what it measures, for people.
+        words: benchmarks and `key=value`, as `fpmd bench` takes them.
+        rounds: turns of each measurement.
+        seconds: what the whole command takes, estimated on paper.
+        limit: seconds after which the command is interrupted.
+        env: added to the environment of its process.
+        needs: packages without which it cannot run.
+        seeds: how many seeds it trains in all, in as many parts as the time asks for; 0 where the
+            command says it itself.
+        figures: label -> metric of its row in the table; `*` in a metric stands for every seed.
+        readme: whether the README's table has it.
+    """
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+    rounds: int
+    seconds: float
+    limit: float
+    env: Mapping[str, str]
+    needs: tuple[str, ...]
+    seeds: int
+    figures: Mapping[str, str]
+    readme: bool
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """description: one line for people; cells: in order of value."""
+
+    name: str
+    description: str
+    cells: tuple[Cell, ...]
+
+
+def load(name: str, toy: bool = False) -> Campaign:
+    """Reads a campaign. toy: at the size of a rehearsal, one cell for each entry of the file.
+
+    Raises ConfigError if there is none of that name, or the file says what nothing reads.
+    """
+    known = configs.choices("campaign")
+    if name not in known:
+        close = difflib.get_close_matches(name, known) or known
+        raise ConfigError(f"campaign {name} is unknown: choose one of {', '.join(close)}.")
+    path = configs.configs_dir() / "campaign" / f"{name}.yaml"
+    tree = yaml.safe_load(path.read_text())
+    _only(tree, _KEYS, path.name)
+    cells: list[Cell] = []
+    for entry in tree["cells"]:
+        _only(entry, _CELL_KEYS, f"{path.name}, cell {entry.get('name')}")
+        expanded = _cells(entry, _toy(entry, tree) if toy else None)
+        cells += itertools.islice(expanded, 1) if toy else expanded
+    names = [cell.name for cell in cells]
+    for each in names:
+        if names.count(each) > 1:
+            raise ConfigError(f"{path.name} has two cells named {each}: rename one of them.")
+        if not re.fullmatch(r"[\w.-]+", each):
+            raise ConfigError(f"{path.name} has a cell named {each}: use letters, digits, . _ -")
+    return Campaign(name, tree["description"], tuple(cells))
+
+
+def matching(cells: tuple[Cell, ...], patterns: list[str]) -> set[str]:
+    """Names of the cells that `patterns`, names or globs such as `rates-*`, choose.
+
+    Raises ConfigError for a pattern that chooses none.
+    """
+    names = [cell.name for cell in cells]
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            close = difflib.get_close_matches(pattern, names) or names
+            raise ConfigError(f"cell {pattern} is unknown: choose one of {', '.join(close)}.")
+        chosen.update(found)
+    return chosen
+
+
+def _toy(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a rehearsal, the campaign's own unless the cell has some; null drops a key."""
+    return entry.get("toy", tree["toy"])
+
+
+def _cells(entry: Mapping[str, Any], toy: Mapping[str, Any] | None) -> Iterator[Cell]:
+    for values in _values(entry.get("each", [{}])):
+
+        def fill(text: Any, values: Mapping[str, Any] = values) -> str:
+            return str(text).format_map(values)
+
+        words = [fill(word) for word in entry["bench"].split()]
+        yield Cell(
+            name=fill(entry["name"]),
+            title=fill(entry["title"]),
+            words=tuple(words if toy is None else _replaced(words, toy)),
+            rounds=entry.get("rounds", ROUNDS) if toy is None else 1,
+            seconds=float(entry["seconds"]) if toy is None else TOY_SECONDS,
+            limit=float(entry["limit"]) if toy is None else TOY_LIMIT,
+            env={key: fill(value) for key, value in entry.get("env", {}).items()},
+            needs=tuple(fill(need) for need in entry.get("needs", [])),
+            seeds=entry.get("seeds", 0) if toy is None else min(entry.get("seeds", 0), 2),
+            figures=entry.get("figures", {}),
+            readme=entry.get("readme", False),
+        )
+
+
+def _values(each: Any) -> Iterator[dict[str, Any]]:
+    """The values that the braces of an entry take: of a mapping every combination, of a list its
+    items."""
+    if isinstance(each, list):
+        yield from each
+        return
+    for point in itertools.product(*each.values()):
+        yield dict(zip(each, point, strict=True))
+
+
+def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:
+    """`words` with other values of the keys in `settings`; null drops a key."""
+    kept = [word for word in words if "=" not in word or word.partition("=")[0] not in settings]
+    return kept + [f"{key}={value}" for key, value in settings.items() if value is not None]
+
+
+def _only(tree: Mapping[str, Any], allowed: set[str], where: str) -> None:
+    for key in tree:
+        if key not in allowed:
+            raise ConfigError(
+                f"{where} has the unknown key '{key}': use only {', '.join(sorted(allowed))}."
+            )

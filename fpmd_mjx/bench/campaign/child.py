@@ -1,0 +1,10 @@
+"""`fpmd` for a campaign, whose end it does not outlive: a device is measured by one at a time."""
+
+import sys
+
+from fpmd_mjx import cli
+from fpmd_mjx.process import end_with_parent
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(cli.main())

@@ -1,0 +1,460 @@
+"""Runs the cells of a campaign one after the other, in the time there is."""
+
+import fcntl
+import importlib.util
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fpmd_mjx import logs
+from fpmd_mjx.bench import fresh
+from fpmd_mjx.bench.campaign import cache, cells, child, table
+from fpmd_mjx.bench.campaign.cells import Cell
+from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, program_id
+from fpmd_mjx.bench.target import PROJECTED
+from fpmd_mjx.config import ConfigError, configs_dir
+from fpmd_mjx.display import clock, console
+from fpmd_mjx.train import Interrupted
+
+RESULTS = configs_dir().parent / "benchmarks" / "gpu"
+"""Where results are committed: a folder for each kind of card."""
+
+GRACE = 15.0
+"""Seconds that an interrupted command has to write what it measured."""
+
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError", "killed by SIGKILL")
+"""What XLA, CUDA, Python and the system say of too little of it."""
+
+LEAST = 10.0
+"""Seconds below which no command is worth starting."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a campaign.
+
+    Attributes:
+        out: folder of the results, one folder a card in it; None: `RESULTS`, or a folder under
+            runs/ for a rehearsal.
+        minutes: after which the campaign ends; None: when all is measured.
+        only: names or globs of cells, the others are left alone; none: all.
+        again: names or globs of cells to measure although their result is there.
+        rehearse: toy sizes, on any device.
+        dry_run: say what would be measured, measure nothing.
+        cache, keep_cache: see `cache.unpack` and `cache.pack`.
+    """
+
+    out: Path | None = None
+    minutes: float | None = None
+    only: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    rehearse: bool = False
+    dry_run: bool = False
+    cache: Path | None = None
+    keep_cache: Path | None = None
+
+
+def run_campaign(name: str, options: Options) -> int:
+    """Measures what is missing, prints a line a cell, and returns how many cells failed.
+
+    Raises ConfigError where nothing can be measured, and Interrupted at SIGINT or SIGTERM, when
+    what was measured until then is kept.
+    """
+    end = math.inf if options.minutes is None else time.monotonic() + 60.0 * options.minutes
+    campaign = cells.load(name, options.rehearse)
+    wanted = cells.matching(campaign.cells, list(options.only or ["*"]))
+    again = cells.matching(campaign.cells, list(options.again))
+    if options.cache is not None:
+        cache.unpack(options.cache)
+    [found] = fresh.run(card)
+    if not options.rehearse and found["platform"] != "gpu":
+        raise ConfigError(
+            f"campaign {name} measures a GPU, and JAX finds only the {found['device']}: install "
+            "fpmd-mjx[gpu], or add --rehearse to run every cell at toy size on the CPU."
+        )
+    folder = options.out or (Path("runs/rehearsal") if options.rehearse else RESULTS)
+    where = card_name(found["device"])
+    store = Store(folder / where, RESULTS / where)
+    runner = Runner(store, found, program_id(), end)
+    with _alone(store.folder):
+        runner.recover(campaign.cells)
+        queue = runner.queue([cell for cell in campaign.cells if cell.name in wanted], again)
+        if options.dry_run:
+            runner.announce(queue)
+            return 0
+        try:
+            with _termination_interrupts():
+                runner.run(queue, again)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                signal.SIGINT, "campaign interrupted; the same command goes on from what is there"
+            ) from None
+        finally:
+            table.write(campaign, folder)
+            if options.keep_cache is not None:
+                cache.pack(options.keep_cache)
+    return runner.failures
+
+
+def card() -> Iterator[fresh.Record]:
+    """Yields the device at hand and what drives it; for a process of its own, since whoever asks
+    holds most of a GPU's memory from then on."""
+    import jax
+
+    device = jax.local_devices()[0]
+    yield {"platform": device.platform, "driver": driver(), **logs.provenance()}
+
+
+def driver() -> str | None:
+    """Version of the NVIDIA driver; None without one."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0] if found else None
+
+
+class Runner:
+    """A campaign under way. failures: cells that failed so far."""
+
+    def __init__(self, store: Store, card: dict[str, Any], program: str, end: float) -> None:
+        """card: of `card`; program: of `program_id`; end: when to be done, of the monotonic
+        clock."""
+        self.failures = 0
+        self._store, self._program, self._end = store, program, end
+        keys = ("device", "driver", "versions", "commit")
+        self._provenance = {key: card[key] for key in keys}
+
+    def recover(self, all_cells: tuple[Cell, ...]) -> None:
+        """Keeps what a campaign that was killed had measured of the cell that it was in."""
+        for cell in all_cells:
+            if self._store.written(cell):
+                self._keep(cell, "the campaign was killed while it ran", 0.0)
+                _say("found", cell, "measured in part by a campaign that was killed")
+
+    def _keep(self, cell: Cell, reason: str, seconds: float) -> None:
+        """Keeps what the process of a cell had written when the campaign ended, beside the seeds
+        that were there before."""
+        results, before = self._store.written(cell), self._store.open(cell.name)
+        if not cell.seeds:
+            self._write(cell, "partial" if results else "failed", reason, results, seconds)
+        elif before and before.program == self._program:
+            self._store.write(replace(before, reason=reason, unfinished=results))
+        else:
+            self._write(cell, "failed", reason, [], seconds, unfinished=results)
+
+    def queue(self, wanted: list[Cell], again: set[str]) -> list[Cell]:
+        """What to measure: first what has no result at all and what is to be measured again, then
+        what has one of another program or failed, each in the campaign's order."""
+        ranks = {cell.name: self._rank(cell, cell.name in again) for cell in wanted}
+        for cell in wanted:
+            if ranks[cell.name] is None:
+                _say("there", cell, "measured before with this program")
+        left = [cell for cell in wanted if ranks[cell.name] is not None]
+        return sorted(left, key=lambda cell: ranks[cell.name] or 0)
+
+    def _rank(self, cell: Cell, again: bool) -> int | None:
+        complete, attempt = self._store.complete(cell.name), self._store.open(cell.name)
+        if again:
+            return 0
+        if complete and complete.program == self._program:
+            return None
+        if attempt and attempt.program == self._program and cell.seeds and attempt.parts:
+            return 0  # some of its seeds are there
+        return 1 if complete or attempt else 0
+
+    def announce(self, queue: list[Cell]) -> None:
+        """Prints what would be measured, and how long it would take."""
+        for cell in queue:
+            _say("would run", cell, f"about {self._estimate(cell):.0f} s: {_shown(cell)}")
+        total = sum(map(self._estimate, queue))
+        console.print(f"{len(queue)} cells, about {clock(total)}", markup=False)
+
+    def run(self, queue: list[Cell], again: set[str]) -> None:
+        """Measures, and keeps each result the moment it is there."""
+        for cell in queue:
+            missing = [need for need in cell.needs if importlib.util.find_spec(need) is None]
+            if missing:
+                _say("skipped", cell, f"needs {', '.join(missing)}, not installed here")
+            elif cell.seeds:
+                self._run_seeds(cell, fresh_start=cell.name in again)
+            elif (estimate := self._estimate(cell)) > self._left:
+                _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0):.0f} s left")
+            else:
+                self._run_once(cell)
+
+    @property
+    def _left(self) -> float:
+        return self._end - time.monotonic()
+
+    def _estimate(self, cell: Cell) -> float:
+        """Seconds of a whole cell: as long as it took before on this kind of card."""
+        complete, attempt = self._store.complete(cell.name), self._store.open(cell.name)
+        if complete:
+            return complete.seconds
+        return max(cell.seconds, attempt.seconds if attempt else 0.0)
+
+    def _run_once(self, cell: Cell) -> None:
+        ended = self._command(cell, list(cell.words))
+        self._write(cell, ended.status, ended.reason, ended.results, ended.seconds)
+        self._tell(cell, ended)
+
+    def _run_seeds(self, cell: Cell, fresh_start: bool) -> None:
+        """Trains the seeds that are missing, as many at a time as fit; a part that turns out to
+        take longer than its limit ends early, and is followed by a smaller one."""
+        attempt = self._store.open(cell.name)
+        results: list[dict[str, Any]] = []
+        parts: list[dict[str, Any]] = []
+        if attempt and attempt.program == self._program and not fresh_start:
+            results, parts = attempt.results, attempt.parts
+        while missing := missing_seeds(cell.seeds, parts):
+            within = min(cell.limit, self._left - GRACE)
+            count = seeds_at_once(cell, parts, len(missing), within)
+            if count is None:
+                needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
+                _say("no time", cell, f"for seeds {needed} within {max(within, 0):.0f} s")
+                return
+            ended = self._command(cell, [*cell.words, f"seed={missing[0]}", f"seeds={count}"])
+            projected = projection(ended.results)
+            too_many = count > 1 and out_of_memory(ended.reason)
+            whole = ended.status == "measured" and projected is None
+            if whole or projected or too_many:
+                taken = None if too_many else projected or ended.seconds
+                part = {"seed": missing[0], "seeds": count, "seconds": taken, "ended": whole}
+                parts = [*parts, part]
+            if whole:
+                results = [*results, *ended.results]
+            left = missing_seeds(cell.seeds, parts)
+            reason = ended.reason
+            if projected:
+                reason = f"{count} seeds at once would take {projected:.0f} s"
+            elif left and reason is None:
+                reason = f"seeds {left[0]} to {left[-1]} are missing"
+            status: Status = "partial" if left and results else "failed" if left else "measured"
+            seconds = sum(part["seconds"] for part in parts if part["ended"])
+            unfinished = [] if whole else ended.results
+            self._write(cell, status, reason, results, seconds, parts, unfinished)
+            self._tell(cell, replace(ended, status=status, reason=reason))
+            if ended.status != "measured" and not too_many:
+                return
+
+    def _command(self, cell: Cell, words: list[str]) -> "Ended":
+        """Runs `fpmd bench` for a cell, within its limit and the campaign's."""
+        self._store.folder.mkdir(parents=True, exist_ok=True)
+        running = self._store.running(cell)
+        running.unlink(missing_ok=True)
+        arguments = ["bench", *words, "--rounds", str(cell.rounds), "--shared-caches"]
+        command = [sys.executable, "-m", child.__name__, *arguments, "--out", str(running)]
+        limit = min(cell.limit, max(self._left - GRACE, LEAST))
+        start = time.monotonic()
+        _say("running", cell, shlex.join(words))
+        log = self._store.folder / f"{cell.name}.log"
+        try:
+            status, stopped = execute(command, {**os.environ, **cell.env}, log, limit)
+        except KeyboardInterrupt:
+            self._keep(cell, "interrupted", time.monotonic() - start)
+            raise
+        seconds = time.monotonic() - start
+        results = self._store.written(cell)
+        reason = stopped or (failure(status, log.read_text(errors="replace")) if status else None)
+        if reason is None and not results:
+            reason = "the command ended without a result"
+        device = self._provenance["device"]
+        if results and results[0]["device"] not in (None, device):
+            reason = f"it ran on the {results[0]['device']}, not on the {device}"
+            results = []
+        outcome: Status = "measured" if reason is None else "partial" if results else "failed"
+        return Ended(outcome, reason, results, seconds)
+
+    def _write(
+        self,
+        cell: Cell,
+        status: Status,
+        reason: str | None,
+        results: list[dict[str, Any]],
+        seconds: float = 0.0,
+        parts: list[dict[str, Any]] | None = None,
+        unfinished: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self._store.write(
+            Record(
+                cell=cell.name,
+                status=status,
+                reason=reason,
+                program=self._program,
+                command=_shown(cell),
+                provenance=self._provenance,
+                seconds=round(seconds, 1),
+                results=results,
+                parts=parts or [],
+                unfinished=unfinished or [],
+            )
+        )
+
+    def _tell(self, cell: Cell, ended: "Ended") -> None:
+        self.failures += ended.status == "failed"
+        _say(
+            ended.status, cell, f"{ended.seconds:.0f} s" + f": {ended.reason}" * bool(ended.reason)
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended; see `Record`."""
+
+    status: Status
+    reason: str | None
+    results: list[dict[str, Any]]
+    seconds: float
+
+
+def execute(
+    command: list[str], env: dict[str, str], log: Path, limit: float
+) -> tuple[int, str | None]:
+    """Runs a command to its end, or for `limit` seconds, with its output in `log`.
+
+    Returns its exit code, and why it was stopped, None if it was not. A command that is stopped is
+    interrupted, so that it can write what it has, and killed with all its processes `GRACE` seconds
+    later. It ends with this process, however that ends.
+    """
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            return process.wait(limit), None
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            return process.returncode, f"stopped after {limit:.0f} s"
+        except KeyboardInterrupt:
+            _stop(process)
+            raise
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def failure(status: int, output: str) -> str:
+    """Why a command failed, in one line. status: its exit code; output: all that it printed."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    memory = [line for line in lines if out_of_memory(line)]
+    said = (memory or lines or [""])[-1][:300]
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", as the system does when memory is short" if status == -signal.SIGKILL else ""
+        return f"killed by {name}{hint}" + (f"; last line: {said}" if said else "")
+    return f"exit code {status}: {said}" if said else f"exit code {status}"
+
+
+def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
+    """The first run of consecutive seeds, of `seeds`, that no part has trained to the end."""
+    done = {
+        seed
+        for part in parts
+        if part["ended"]
+        for seed in range(part["seed"], part["seed"] + part["seeds"])
+    }
+    missing: list[int] = []
+    for seed in range(seeds):
+        if seed not in done:
+            missing.append(seed)
+        elif missing:
+            break
+    return missing
+
+
+def seeds_at_once(
+    cell: Cell, parts: list[dict[str, Any]], missing: int, within: float
+) -> int | None:
+    """How many seeds to train side by side: the most, of `missing`, that fit into `within` seconds.
+
+    Sized by the parts before, or on paper: seconds in proportion to the seeds. None if not even one
+    seed fits.
+    """
+    measured = {part["seeds"]: part["seconds"] for part in parts if part["seconds"] is not None}
+    measured = measured or {cell.seeds: cell.seconds}
+    too_many = min((p["seeds"] for p in parts if p["seconds"] is None), default=cell.seeds + 1)
+    count = cell.seeds
+    while count:
+        nearest = min(measured, key=lambda seeds: abs(seeds - count))
+        takes = measured[nearest] * count / nearest
+        if count <= missing and count < too_many and takes <= within:
+            return count
+        count //= 2
+    return None
+
+
+def out_of_memory(reason: str | None) -> bool:
+    """Whether a command failed for want of memory, by the reason that `failure` gives."""
+    return reason is not None and any(sign in reason for sign in OUT_OF_MEMORY)
+
+
+def projection(results: list[dict[str, Any]]) -> float | None:
+    """Seconds that a run would have taken, where it ended early for taking too long."""
+    for result in results:
+        for cell in result["cells"]:
+            if PROJECTED in cell["metrics"]:
+                return float(cell["metrics"][PROJECTED])
+    return None
+
+
+def _shown(cell: Cell) -> str:
+    env = [f"{key}={shlex.quote(value)}" for key, value in cell.env.items()]
+    words = shlex.join(
+        ["fpmd", "bench", *cell.words, "--rounds", str(cell.rounds), "--shared-caches"]
+    )
+    return " ".join([*env, words])
+
+
+def _say(what: str, cell: Cell, text: str) -> None:
+    console.print(f"{what:9} {cell.name:32} {text}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two campaigns that share a card would measure each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another campaign is running in {folder}: wait for it, or choose another --out."
+            ) from None
+        yield
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM acts like Ctrl-C."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

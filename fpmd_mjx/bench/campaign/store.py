@@ -1,0 +1,148 @@
+"""What a campaign has measured on one kind of card: a JSON file for each cell.
+
+`CELL.json` is a complete result. `CELL.open.json` is one that is not: interrupted, out of time or
+failed, with the reason and what was measured until then. `CELL.running.json` is what the process of
+a cell has written so far. A complete result is only ever replaced by another one.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fpmd_mjx import config as configs
+from fpmd_mjx import logs
+from fpmd_mjx.bench.campaign.cells import Cell
+
+Status = Literal["measured", "partial", "failed"]
+
+_DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
+"""Packages whose version is part of a program. Python's counts to the minor release."""
+
+
+@dataclass
+class Record:
+    """A cell's file.
+
+    Attributes:
+        cell: its name.
+        status: measured: complete; partial: some of it; failed: none of it, or not as asked.
+        reason: why it is not complete, else None.
+        program: see `program_id`.
+        command: what was run, of the last part.
+        provenance: device, driver, versions and commit.
+        seconds: wall seconds of the command, of all parts.
+        date: when it ended, UTC.
+        results: what `fpmd bench` wrote, one for each part that ended.
+        parts: of a cell with `seeds`: `seed`, the first one; `seeds`, how many; `seconds` of wall
+            time; `ended`, or else `seconds` is what they would have taken, null where they did not
+            fit into memory.
+        unfinished: what a part wrote that did not end.
+    """
+
+    cell: str
+    status: Status
+    reason: str | None
+    program: str
+    command: str
+    provenance: dict[str, Any]
+    seconds: float
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    results: list[dict[str, Any]] = field(default_factory=list)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    unfinished: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of all parts and of all points of their grids: name, with the label of the point
+        behind it where there are several -> number, quartiles or table."""
+        found: dict[str, Any] = {}
+        for result in self.results:
+            for cell in result["cells"]:
+                label = f"[{cell['label']}]" if cell["label"] else ""
+                found |= {f"{name}{label}": value for name, value in cell["metrics"].items()}
+        return found
+
+
+class Store:
+    """The results of one kind of card, in `folder`, over those that others left in `known`."""
+
+    def __init__(self, folder: Path, known: Path | None = None) -> None:
+        self.folder = folder
+        self._folders = [folder] + ([known] if known and known != folder else [])
+
+    def running(self, cell: Cell) -> Path:
+        """Where the process of a cell writes."""
+        return self.folder / f"{cell.name}.running.json"
+
+    def complete(self, cell: str) -> Record | None:
+        """The last complete result."""
+        return self._read(f"{cell}.json")
+
+    def open(self, cell: str) -> Record | None:
+        """The last attempt, where it was not complete."""
+        return self._read(f"{cell}.open.json")
+
+    def write(self, record: Record) -> None:
+        """Keeps the record of a cell that has ended, complete or not."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        open_path = self.folder / f"{record.cell}.open.json"
+        complete = record.status == "measured"
+        path = self.folder / f"{record.cell}.json" if complete else open_path
+        logs.write_json(path, vars(record))
+        if complete:
+            open_path.unlink(missing_ok=True)
+        (self.folder / f"{record.cell}.running.json").unlink(missing_ok=True)
+
+    def written(self, cell: Cell) -> list[dict[str, Any]]:
+        """What the process of a cell has written, a list of one or none."""
+        path = self.running(cell)
+        content = _json(path) if path.exists() else None
+        return [content] if content and any(x["metrics"] for x in content["cells"]) else []
+
+    def _read(self, name: str) -> Record | None:
+        for folder in self._folders:
+            content = _json(folder / name) if (folder / name).exists() else None
+            if content is not None:
+                return Record(**content)
+        return None
+
+
+def _json(path: Path) -> Any:
+    """None for a file that is not JSON, such as one cut short by a full disk."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
+def card_name(device: str) -> str:
+    """The folder of a kind of device: `NVIDIA H200` -> `nvidia-h200`."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def program_id() -> str:
+    """A name for the program that is measured: code, settings and the versions beneath it.
+
+    Two checkouts with the same name measure the same, whatever their commits, documents and tests.
+    """
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[2]
+    campaign = Path(__file__).parent
+    settings = configs.configs_dir()
+    files = [
+        *(path for path in package.rglob("*.py") if campaign not in path.parents),
+        *(path for end in ("py", "json") for path in (package.parent / "envs").rglob(f"*.{end}")),
+        *(path for group in ("task", "actor") for path in (settings / group).rglob("*.yaml")),
+        *settings.glob("preset*/*.yaml"),
+    ]
+    for path in sorted(files):
+        digest.update(path.relative_to(package.parent).as_posix().encode())
+        digest.update(path.read_bytes())
+    versions = logs.versions()
+    versions["python"] = ".".join(versions["python"].split(".")[:2])
+    digest.update(json.dumps([versions[name] for name in _DECISIVE]).encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,136 @@
+"""A campaign's results as Markdown: a row a figure, a column a card."""
+
+import fnmatch
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpmd_mjx.bench.campaign.cells import Campaign, Cell
+from fpmd_mjx.bench.campaign.store import Record, Store
+from fpmd_mjx.evaluate import interval
+
+NOT_MEASURED = "not measured"
+
+_PREFIXES = {12: "T", 9: "G", 6: "M", 0: "", -3: "m", -6: "µ", -9: "n"}
+
+
+def write(campaign: Campaign, folder: Path) -> None:
+    """Writes table.md in `folder`, of all its cards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(render(campaign, folder))
+
+
+def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:
+    """Returns the table of a folder of results.
+
+    readme: only of the cells that the README shows, without notes.
+    """
+    stores = [Store(path) for path in sorted(folder.glob("*/")) if any(path.glob("*.json"))]
+    cards = [_device(campaign, store) or store.folder.name for store in stores] or ["a GPU"]
+    lines = [f"| measurement | figure | {' | '.join(cards)} |", f"|---|---|{'---:|' * len(cards)}"]
+    for cell in campaign.cells:
+        if cell.readme or not readme:
+            lines += _rows(cell, [store.complete(cell.name) for store in stores] or [None])
+    if not readme:
+        lines += ["", *(note for store in stores for note in _notes(campaign, store))]
+    return "\n".join(lines) + "\n"
+
+
+def block(text: str, name: str, content: str) -> str:
+    """Returns `text` with `content` between its lines `<!-- name -->` and `<!-- end -->`.
+
+    Raises ValueError if it has no such lines.
+    """
+    pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
+    replaced, count = re.subn(
+        pattern, lambda found: found[1] + content + found[2], text, count=1, flags=re.DOTALL
+    )
+    if not count:
+        raise ValueError(f"there is no block <!-- {name} --> ... <!-- end -->")
+    return replaced
+
+
+def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
+    """The rows of one cell. A figure that no card has is left out where another of its cell is
+    there: what it would tell is in the other one, or this kind of device does not tell it."""
+    rows = [
+        (label, [record and figure(record.metrics, metric) for record in records])
+        for label, metric in cell.figures.items()
+    ]
+    rows = [row for row in rows if any(row[1])] or rows[:1]
+    lines = []
+    for label, values in rows:
+        title = "" if lines else cell.title
+        lines.append(f"| {title} | {label} | {' | '.join(x or NOT_MEASURED for x in values)} |")
+    return lines
+
+
+def figure(metrics: Mapping[str, Any], name: str) -> str | None:
+    """The metric of that name for people, None where there is none.
+
+    A name with `*` stands for all that match it, such as every seed: their mean, and the 95 %
+    Student t interval of several.
+    """
+    if "*" not in name:
+        return quantity(_number(metrics[name])) if name in metrics else None
+    values = [_number(metrics[each]) for each in fnmatch.filter(metrics, name)]
+    if not values:
+        return None
+    within = interval(np.array(values))
+    shown = f" [{within[0]:,.0f}, {within[1]:,.0f}]" if within else ""
+    return f"{np.mean(values):,.0f}{shown}, {len(values)} seed{'s' * (len(values) > 1)}"
+
+
+def quantity(value: float) -> str:
+    """A number with three digits: 183,000; 1.83 M; 4.2 µ."""
+    if not math.isfinite(value):
+        return "-"
+    if value == int(value) and abs(value) < 1000:
+        return f"{value:.0f}"
+    if 1 <= abs(value) < 1e6:
+        digits = max(0, 2 - math.floor(math.log10(abs(value))))
+        return f"{round(value, digits if abs(value) < 1000 else -(len(str(int(abs(value)))) - 3)):,.{digits}f}"
+    power = max((p for p in _PREFIXES if abs(value) >= 10.0**p), default=-9)
+    if 0.01 <= abs(value) < 1:
+        power = 0
+    return f"{value / 10.0**power:.3g} {_PREFIXES[power]}".strip()
+
+
+def _number(value: Any) -> float:
+    """The median of quartiles, or the number itself; JSON has null for what is not finite."""
+    value = value["median"] if isinstance(value, dict) else value
+    return math.nan if value is None else float(value)
+
+
+def _device(campaign: Campaign, store: Store) -> str | None:
+    for cell in campaign.cells:
+        record = store.complete(cell.name) or store.open(cell.name)
+        if record:
+            return str(record.provenance["device"])
+    return None
+
+
+def _notes(campaign: Campaign, store: Store) -> list[str]:
+    """What was measured with, and what could not be measured and why."""
+    lines = []
+    versions: dict[tuple[str, ...], list[str]] = {}
+    for cell in campaign.cells:
+        if record := store.complete(cell.name):
+            found = record.provenance
+            key = (
+                str(found["device"]),
+                f"driver {found['driver']}",
+                *(f"{name} {found['versions'][name]}" for name in ("jax", "mujoco-mjx")),
+                f"commit {found['commit']}",
+            )
+            versions.setdefault(key, []).append(cell.name)
+    for key, names in versions.items():
+        lines.append(f"- {', '.join(key)}: {', '.join(names)}.")
+    for cell in campaign.cells:
+        if record := store.open(cell.name):
+            lines.append(f"- {cell.name}, {record.status}: {record.reason}.")
+    return lines

@@ -1,0 +1,127 @@
+"""Whether the program works on the device at hand: a run from its start to its score, continued
+from its checkpoint, and an epoch run twice from the same state."""
+
+import csv
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpmd_mjx import config as configs
+from fpmd_mjx.bench import fresh
+from fpmd_mjx.bench.plan import Cell
+from fpmd_mjx.config import Config
+
+SECONDS = ("train_seconds",)
+"""Columns of metrics.csv that are times, and so differ from run to run."""
+
+
+def check(cell: Cell) -> dict[str, float]:
+    """Metrics of `fpmd bench check`, 1 for yes and 0 for no: see `run_twice` and `repeat`."""
+    text = configs.to_yaml(cell.config)
+    found: dict[str, float] = {}
+    for function in (repeat, run_twice):
+        for record in fresh.run(function, text):
+            found |= {f"check.{name}": float(value) for name, value in record.items()}
+    return found
+
+
+def repeat(text: str) -> Iterator[fresh.Record]:
+    """Runs the first epoch that learns twice from one state, and compares all that it leaves.
+
+    text: the config as YAML. Yields epoch_repeats: whether every number is the same bit for bit;
+    epoch_differing_leaves: of the state, how many are not; epoch_difference: the largest
+    difference, relative to the largest number of its leaf.
+    """
+    import jax
+
+    from fpmd_mjx.program import make_program
+    from fpmd_mjx.train import compile_program, seed_array, use_compile_cache
+
+    config = configs.from_yaml(text)
+    use_compile_cache()
+    program = make_program(config)
+    compiled = compile_program(program)
+    state = compiled.init(seed_array(config))
+    while not program.ready(state):
+        state, _ = compiled.train_epoch(state)
+    # Each call is given a copy of its own, which it may overwrite.
+    copies = [jax.tree.map(lambda x: x.copy(), state) for _ in range(2)]
+    first, second = (host_copy(compiled.train_epoch(copy)[0]) for copy in copies)
+    differences = [difference(a, b) for a, b in zip(first, second, strict=True)]
+    yield {
+        "epoch_repeats": not any(differences),
+        "epoch_differing_leaves": sum(d > 0 for d in differences),
+        "epoch_difference": max(differences),
+    }
+
+
+def host_copy(tree: Any) -> list[np.ndarray]:
+    """The leaves as NumPy arrays, keys as their data."""
+    import jax
+
+    def copy(x: jax.Array) -> np.ndarray:
+        is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(x) if is_key else x)
+
+    return [copy(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """0 if both hold the same bits, else the largest difference in terms of the largest number of
+    `a`, and infinity where one of two is not finite."""
+    if a.tobytes() == b.tobytes():
+        return 0.0
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    apart = np.max(np.abs(a - b), where=~(np.isnan(a) & np.isnan(b)), initial=0.0)
+    largest = np.max(np.abs(a), where=np.isfinite(a), initial=np.finfo(np.float64).tiny)
+    return float(apart / largest) if np.isfinite(apart) else float("inf")
+
+
+def run_twice(text: str) -> Iterator[fresh.Record]:
+    """Trains two epochs in one go, and one epoch and another from its checkpoint, and scores both.
+
+    text: the config as YAML; its env_steps and run folder are replaced. Yields seconds until the
+    first run has ended, compilation and evaluations included; resumes: whether the continued run
+    left the same metrics and returns; score and score_real: mean return of one episode a seed in
+    MJX and, where there is one, in the original simulator.
+    """
+    import envs
+    from fpmd_mjx.evaluate import Mode
+    from fpmd_mjx.score import score_run
+    from fpmd_mjx.train import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = dataclasses.replace(configs.from_yaml(text), runs=folder)
+        whole, continued = (dataclasses.replace(config, name=x) for x in ("whole", "continued"))
+        start = time.perf_counter()
+        train(_epochs(whole, 2))
+        seconds = time.perf_counter() - start
+        for epochs in (1, 2):
+            train(_epochs(continued, epochs))
+        record: fresh.Record = {
+            "seconds": seconds,
+            "resumes": _metrics(whole.folder) == _metrics(continued.folder),
+        }
+        simulators = ["mjx"] + ["mujoco"] * envs.has_original(config.task.name)
+        for name, simulator in zip(("score", "score_real"), simulators, strict=False):
+            found = score_run(continued.folder, Mode("one_step"), simulator, episodes=1)
+            record[name] = found["mean"]
+        yield record
+
+
+def _epochs(config: Config, epochs: int) -> Config:
+    """`config` with as many env steps as `epochs` epochs have."""
+    env_steps = epochs * config.iterations_per_epoch * config.steps_per_iteration
+    return dataclasses.replace(config, env_steps=env_steps)
+
+
+def _metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without times."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in SECONDS} for row in rows]

@@ -1,0 +1,98 @@
+"""What a campaign's file says, and that every command of ours can be carried out."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fpmd_mjx.bench.campaign import cells
+from fpmd_mjx.bench.plan import make_plan
+from fpmd_mjx.config import ConfigError, choices
+
+ENTRY: dict[str, Any] = {
+    "name": "rates-{task}-{n}",
+    "title": "Rates of {task}",
+    "bench": "program task={task} num_envs={n} learn.batch=256",
+    "each": {"task": ["dmc/a", "dmc/b"], "n": [8, 16]},
+    "seconds": 90,
+    "limit": 120,
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Reads a campaign of the given entries."""
+
+    def read(*entries: dict[str, Any], toy: bool = False, **more: Any) -> tuple[cells.Cell, ...]:
+        (tmp_path / "campaign").mkdir(exist_ok=True)
+        tree = {"description": "d", "toy": {"num_envs": 4}, "cells": list(entries)} | more
+        (tmp_path / "campaign" / "mine.yaml").write_text(yaml.safe_dump(tree))
+        return cells.load("mine", toy).cells
+
+    monkeypatch.setattr("fpmd_mjx.config.configs_dir", lambda: tmp_path)
+    return read
+
+
+def test_every_combination_is_a_cell(load: Any) -> None:
+    entry = ENTRY | {"name": "x-{n}-{t}", "bench": "program task={t} num_envs={n}", "title": "{t}"}
+    found = load(entry | {"each": {"t": ["a", "b"], "n": [8, 16]}})
+    assert [cell.name for cell in found] == ["x-8-a", "x-16-a", "x-8-b", "x-16-b"]
+    assert found[1].words == ("program", "task=a", "num_envs=16")
+    assert found[1].title == "a"
+    assert (found[1].seconds, found[1].limit, found[1].rounds) == (90.0, 120.0, cells.ROUNDS)
+
+
+def test_a_list_names_its_combinations(load: Any) -> None:
+    entry = ENTRY | {"name": "{t}", "env": {"XLA_FLAGS": "--x={f}"}, "title": "", "needs": ["{p}"]}
+    entry |= {
+        "bench": "program",
+        "each": [{"t": "a", "f": "", "p": "jax"}, {"t": "b", "f": 1, "p": "w"}],
+    }
+    found = load(entry)
+    assert [dict(cell.env) for cell in found] == [{"XLA_FLAGS": "--x="}, {"XLA_FLAGS": "--x=1"}]
+    assert [cell.needs for cell in found] == [("jax",), ("w",)]
+
+
+def test_a_rehearsal_runs_each_entry_once_with_its_settings_in_place(load: Any) -> None:
+    entry = ENTRY | {"name": "x-{n}", "each": {"task": ["dmc/a"], "n": [8, 16]}, "rounds": 9}
+    own = entry | {"name": "y-{n}", "toy": {"task": "dmc/toy", "learn.batch": None, "program": 1}}
+    first, second = load(entry, own, toy=True)
+    assert first.words == ("program", "task=dmc/a", "learn.batch=256", "num_envs=4")
+    assert second.words == ("program", "num_envs=8", "task=dmc/toy", "program=1")
+    assert first.rounds == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"estimate": 3}, "mine.yaml, cell one has the unknown key 'estimate': use only"),
+        ({"each": {"n": [1, 2]}}, "mine.yaml has two cells named one: rename one of them"),
+        ({"name": "a/b"}, "mine.yaml has a cell named a/b: use letters, digits"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(load: Any, change: dict[str, Any], message: str) -> None:
+    entry = ENTRY | {"name": "one", "bench": "program", "title": "", "each": [{}]}
+    with pytest.raises(ConfigError, match=message):
+        load(entry | change)
+
+
+@pytest.mark.parametrize("toy", [False, True])
+@pytest.mark.parametrize("name", choices("campaign"))
+def test_every_command_of_ours_is_possible(name: str, toy: bool) -> None:
+    for cell in cells.load(name, toy).cells:
+        plan = make_plan(list(cell.words), cell.rounds)
+        assert plan.cells, cell.name
+        if cell.seeds:
+            make_plan([*cell.words, "seed=0", f"seeds={cell.seeds}"], cell.rounds)
+        assert all(importlib.util.find_spec(need) for need in cell.needs), cell.name
+        assert cell.seconds <= cell.limit, cell.name
+
+
+def test_the_suite_of_the_peers_is_whole() -> None:
+    """MuJoCo Playground's DeepMind Control Suite, less the tasks that no peer is reported on."""
+    from mujoco_playground._src import dm_control_suite
+
+    named = {cell.name.removeprefix("suite-") for cell in cells.load("gpu").cells}
+    assert set(dm_control_suite.ALL_ENVS) - named == {"PointMass", "SwimmerSwimmer6"}

@@ -1,0 +1,407 @@
+"""Campaigns of stand-in commands: what is measured, in what order, and what every end leaves."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpmd_mjx import cli
+from fpmd_mjx.bench import fresh
+from fpmd_mjx.bench.campaign import cells, run
+from fpmd_mjx.bench.campaign.cells import Cell
+from fpmd_mjx.bench.campaign.run import Runner, missing_seeds, seeds_at_once
+from fpmd_mjx.bench.campaign.store import Record, Store
+
+ROOT = Path(__file__).parents[3]
+CARD: dict[str, Any] = {"device": "a card", "platform": "gpu", "driver": "1", "commit": "c"}
+CARD |= {"versions": {"jax": "2", "mujoco-mjx": "3"}}
+
+
+def cell(name: str = "one", how: str = "well", **changes: Any) -> Cell:
+    settings: dict[str, Any] = {
+        "name": name,
+        "title": name,
+        "words": ("program", f"how={how}"),
+        "rounds": 1,
+        "seconds": 1.0,
+        "limit": 60.0,
+        "env": {},
+        "needs": (),
+        "seeds": 0,
+        "figures": {"rate": "some.rate"},
+        "readme": False,
+    }
+    return Cell(**settings | changes)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.SimpleNamespace(__name__="tests.bench.campaign.stand_in")
+    monkeypatch.setattr(run, "child", module)
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def campaign(stand_in: None, tmp_path: Path) -> Callable[..., Store]:
+    """Runs cells as one campaign of `program`, and returns what it left."""
+
+    def measure(
+        *todo: Cell, program: str = "p", again: tuple[str, ...] = (), left: float = math.inf
+    ) -> Store:
+        store = Store(tmp_path)
+        runner = Runner(store, CARD, program, time.monotonic() + left)
+        runner.recover(todo)
+        runner.run(runner.queue(list(todo), set(again)), set(again))
+        return store
+
+    return measure
+
+
+def complete(store: Store, name: str) -> Record:
+    record = store.complete(name)
+    assert record is not None
+    return record
+
+
+def attempt(store: Store, name: str) -> Record:
+    record = store.open(name)
+    assert record is not None
+    return record
+
+
+def test_a_result_says_what_was_measured_with_what(campaign: Callable[..., Store]) -> None:
+    store = campaign(cell(env={"XLA_FLAGS": "--a=b c"}))
+    record = complete(store, "one")
+    assert record.status == "measured"
+    assert record.reason is None
+    assert record.metrics == {"some.rate": {"q1": 1.0, "median": 2.0, "q3": 3.0}}
+    command = "fpmd bench program how=well --rounds 1 --shared-caches"
+    assert record.command == f"XLA_FLAGS='--a=b c' {command}"
+    assert record.provenance == {k: CARD[k] for k in ("device", "driver", "versions", "commit")}
+    assert record.seconds > 0
+    assert store.open("one") is None
+
+
+def test_what_is_there_is_not_measured_again(campaign: Callable[..., Store]) -> None:
+    first = complete(campaign(cell()), "one").seconds
+    assert complete(campaign(cell()), "one").seconds == first
+    assert complete(campaign(cell(), program="another"), "one").program == "another"
+    second = complete(campaign(cell(), program="another"), "one").date
+    time.sleep(1.1)
+    assert complete(campaign(cell(), program="another", again=("one",)), "one").date > second
+
+
+def test_what_was_never_measured_comes_before_what_is_stale_or_failed(
+    campaign: Callable[..., Store], tmp_path: Path
+) -> None:
+    campaign(cell("stale"), cell("failed", "in vain"))
+    campaign(cell("there"), program="next")
+    todo = [cell(name) for name in ("there", "failed", "stale", "new", "again")]
+    campaign(cell("again"), program="next")
+    runner = Runner(Store(tmp_path), CARD, "next", math.inf)
+    queue = runner.queue(todo, {"again"})
+    assert [each.name for each in queue] == ["new", "again", "failed", "stale"]
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "reason"),
+    [
+        ("in vain", "failed", "exit code 2: fpmd: learn.batch=0 is not possible: give a whole"),
+        ("short of memory", "partial", "exit code 1: MemoryError"),
+        ("killed", "partial", "killed by SIGKILL, as the system does when memory is short"),
+    ],
+)
+def test_a_failure_leaves_its_reason_and_what_was_measured_and_the_next_cell_runs(
+    campaign: Callable[..., Store], how: str, status: str, reason: str
+) -> None:
+    store = campaign(cell("bad", how), cell("good"))
+    record = attempt(store, "bad")
+    assert record.status == status
+    assert record.reason is not None
+    assert record.reason.startswith(reason)
+    assert ("some.rate" in record.metrics) == (status == "partial")
+    assert complete(store, "good").status == "measured"
+
+
+def test_a_failure_does_not_replace_a_result(campaign: Callable[..., Store]) -> None:
+    campaign(cell())
+    store = campaign(cell(how="killed"), program="next")
+    assert complete(store, "one").program == "p"
+    assert attempt(store, "one").program == "next"
+
+
+def test_a_command_beyond_its_limit_is_stopped_and_what_it_measured_is_kept(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 3.0)
+    store = campaign(cell("long", "for ever", limit=6.0), cell("deaf", "deaf", limit=6.0))
+    for name in ("long", "deaf"):
+        record = attempt(store, name)
+        assert record.status == "partial"
+        assert record.reason == "stopped after 6 s"
+        assert "some.rate" in record.metrics
+    assert attempt(store, "long").seconds < attempt(store, "deaf").seconds
+    assert attempt(store, "deaf").seconds < 30
+
+
+def test_a_result_of_another_device_is_none(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = campaign(cell(env={"DEVICE": "x86_64 CPU, 2 cores"}))
+    record = attempt(store, "one")
+    assert record.status == "failed"
+    assert record.reason == "it ran on the x86_64 CPU, 2 cores, not on the a card"
+    assert not record.results
+
+
+def test_no_cell_begins_that_will_not_fit(campaign: Callable[..., Store]) -> None:
+    store = campaign(cell("large", seconds=300.0), cell("small", seconds=20.0), left=60.0)
+    assert store.complete("large") is None
+    assert store.open("large") is None
+    assert store.complete("small") is not None
+
+
+def test_the_estimate_is_what_it_took_before(
+    campaign: Callable[..., Store], tmp_path: Path
+) -> None:
+    one = cell(seconds=300.0)
+    campaign(one)
+    again = campaign(one, program="next", left=60.0)
+    assert complete(again, "one").program == "next"
+
+
+def test_results_of_others_count(campaign: Callable[..., Store], tmp_path: Path) -> None:
+    campaign(cell())
+    store = Store(tmp_path / "elsewhere", tmp_path)
+    runner = Runner(store, CARD, "p", math.inf)
+    assert runner.queue([cell()], set()) == []
+    assert len(Runner(store, CARD, "q", math.inf).queue([cell()], set())) == 1
+
+
+def test_a_missing_package_is_told_not_failed(
+    campaign: Callable[..., Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = campaign(cell(needs=("no_such_package",)))
+    assert "needs no_such_package, not installed here" in capsys.readouterr().err
+    assert store.open("one") is None
+
+
+# -------------------------------------------------------------------------------------- seeds in parts
+
+
+def seeds_cell(how: str = "well", **changes: Any) -> Cell:
+    """Of eight seeds, of which on paper four fit into the limit."""
+    settings: dict[str, Any] = {"seeds": 8, "seconds": 150.0, "limit": 100.0}
+    return cell("seeds", how, **settings | changes)
+
+
+def trained(record: Record) -> list[int]:
+    return sorted(int(name.rpartition("_")[2]) for name in record.metrics if "seed_" in name)
+
+
+def test_all_seeds_at_once_where_they_fit(campaign: Callable[..., Store]) -> None:
+    record = complete(campaign(seeds_cell(limit=150.0)), "seeds")
+    assert [(part["seed"], part["seeds"]) for part in record.parts] == [(0, 8)]
+    assert trained(record) == list(range(8))
+
+
+def test_fewer_at_a_time_where_they_do_not_and_all_in_the_end(
+    campaign: Callable[..., Store],
+) -> None:
+    record = complete(campaign(seeds_cell("slow above 2", limit=150.0)), "seeds")
+    ended = [(part["seed"], part["seeds"]) for part in record.parts if part["ended"]]
+    assert ended == [(0, 2), (2, 2), (4, 2), (6, 2)]
+    assert [part["seeds"] for part in record.parts if not part["ended"]] == [8, 4]
+    assert trained(record) == list(range(8))
+
+
+def test_fewer_at_a_time_where_memory_is_short(campaign: Callable[..., Store]) -> None:
+    record = complete(campaign(seeds_cell("killed above 4", limit=150.0)), "seeds")
+    assert [(p["seed"], p["seeds"], p["ended"]) for p in record.parts] == [
+        (0, 8, False),
+        (0, 4, True),
+        (4, 4, True),
+    ]
+    assert trained(record) == list(range(8))
+
+
+def test_seeds_that_are_missing_are_trained_the_next_time(campaign: Callable[..., Store]) -> None:
+    record = attempt(campaign(seeds_cell("broken from 4")), "seeds")
+    assert record.status == "partial"
+    assert record.reason is not None
+    assert record.reason.startswith("exit code 1: ZeroDivisionError")
+    assert trained(record) == [0, 1, 2, 3]
+    assert record.unfinished
+    record = complete(campaign(seeds_cell()), "seeds")
+    assert trained(record) == list(range(8))
+    assert [part["seed"] for part in record.parts if part["ended"]] == [0, 4]
+
+
+def test_seeds_of_another_program_are_not_mixed_in(campaign: Callable[..., Store]) -> None:
+    campaign(seeds_cell("broken from 4"))
+    record = complete(campaign(seeds_cell(limit=150.0), program="next"), "seeds")
+    assert [(part["seed"], part["seeds"]) for part in record.parts] == [(0, 8)]
+
+
+def test_no_seeds_begin_that_will_not_fit(
+    campaign: Callable[..., Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = campaign(seeds_cell(), left=30.0)
+    assert store.open("seeds") is None
+    assert "no time   seeds                            for seeds 0 to 7" in capsys.readouterr().err
+
+
+def test_sizes_of_parts() -> None:
+    one = cell(seeds=8, seconds=400.0)
+    assert seeds_at_once(one, [], 8, 400.0) == 8
+    assert seeds_at_once(one, [], 8, 399.0) == 4
+    assert seeds_at_once(one, [], 3, 400.0) == 2
+    assert seeds_at_once(one, [], 8, 49.0) is None
+    slow = [{"seed": 0, "seeds": 8, "seconds": 900.0, "ended": False}]
+    assert seeds_at_once(one, slow, 8, 400.0) == 2
+    measured = [*slow, {"seed": 0, "seeds": 2, "seconds": 390.0, "ended": True}]
+    assert seeds_at_once(one, measured, 6, 400.0) == 2
+    assert missing_seeds(8, measured) == [2, 3, 4, 5, 6, 7]
+    middle = [{"seed": 2, "seeds": 2, "seconds": 1.0, "ended": True}]
+    assert missing_seeds(8, middle) == [0, 1]
+
+
+# ------------------------------------------------------------------------------------- whole campaigns
+
+DRIVER = """
+import sys, types
+from pathlib import Path
+from fpmd_mjx.bench.campaign import run
+from tests.bench.campaign.test_run import CARD, cell
+run.child = types.SimpleNamespace(__name__="tests.bench.campaign.stand_in")
+store = run.Store(Path(sys.argv[1]))
+runner = run.Runner(store, CARD, "p", float("inf"))
+runner.run([cell("first"), cell("long", "for ever", limit=600.0)], set())
+"""
+
+
+def test_a_campaign_that_is_killed_goes_on(campaign: Callable[..., Store], tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=ROOT)
+    running = tmp_path / "long.running.json"
+    deadline = time.monotonic() + 120
+    while not running.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    children = subprocess.run(
+        ["pgrep", "-f", f"stand_in.*{tmp_path}"], capture_output=True, text=True
+    )
+    assert not children.stdout or _gone(int(children.stdout.split()[0]))
+    store = campaign(cell("first"), cell("long", limit=600.0))
+    assert complete(store, "long").status == "measured"
+    assert store.open("long") is None
+
+
+def _gone(pid: int) -> bool:
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_a_killed_campaign_measured_is_kept(stand_in: None, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = cell()
+    from tests.bench.campaign import stand_in as module
+
+    module.write(store.running(one), {"some.rate": 2.0}, "a card")
+    Runner(store, CARD, "p", math.inf).recover((one,))
+    record = attempt(store, "one")
+    assert record.status == "partial"
+    assert record.reason == "the campaign was killed while it ran"
+    assert record.metrics == {"some.rate": 2.0}
+
+
+@pytest.fixture
+def small(stand_in: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """The campaign `gpu` with other cells, on another card."""
+
+    def replace(*todo: Cell, platform: str = "gpu") -> Path:
+        found = cells.Campaign("gpu", "a test", todo)
+        monkeypatch.setattr(cells, "load", lambda name, toy: found)
+        monkeypatch.setattr(fresh, "run", lambda function: [CARD | {"platform": platform}])
+        return tmp_path
+
+    return replace
+
+
+def test_the_command_writes_results_and_the_table(small: Callable[..., Path]) -> None:
+    out = small(cell("good"), cell("bad", "in vain"))
+    assert cli.main(["bench", "campaign", "gpu", "--out", str(out)]) == 1
+    assert (out / "a-card" / "good.json").exists()
+    assert (out / "a-card" / "bad.open.json").exists()
+    text = (out / "table.md").read_text()
+    assert "| good | rate | 2 |" in text
+    assert "| bad | rate | not measured |" in text
+    assert "- bad, failed: exit code 2: fpmd: learn.batch=0" in text
+
+
+def test_a_machine_without_a_gpu_is_refused(
+    small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = small(cell(), platform="cpu")
+    assert cli.main(["bench", "campaign", "--out", str(out)]) == 2
+    assert "add --rehearse to run every cell at toy size on the CPU" in capsys.readouterr().err
+    assert not (out / "a-card").exists()
+
+
+def test_an_interruption_keeps_what_was_measured(
+    small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = small(cell("long", "for ever"), cell("never"))
+    execute = run.execute
+
+    def interrupt(*args: Any) -> Any:
+        signal.setitimer(signal.ITIMER_REAL, 6.0)
+        return execute(*args)
+
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(run, "execute", interrupt)
+    assert cli.main(["bench", "campaign", "--out", str(out)]) == 128 + signal.SIGINT
+    record = attempt(Store(out / "a-card"), "long")
+    assert (record.status, record.reason) == ("partial", "interrupted")
+    assert "some.rate" in record.metrics
+    assert not (out / "a-card" / "never.json").exists()
+
+
+def test_two_campaigns_do_not_share_a_card(
+    small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = small(cell())
+    with run._alone(out / "a-card"):
+        assert cli.main(["bench", "campaign", "--out", str(out)]) == 2
+    assert "another campaign is running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minutes", "0"], "--minutes 0.0 is not possible: give a number above 0."),
+        (["--again", "check-*"], "cell check-* is unknown: choose one of"),
+        (["--cell", "ceiling"], "cell ceiling is unknown: choose one of ceilings"),
+        (["gpus"], "campaign gpus is unknown: choose one of gpu"),
+        (["--cache", "nowhere/x"], "--cache nowhere/x is not there: give the FILE of"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", "campaign", *words]) == 2
+    assert message in capsys.readouterr().err
