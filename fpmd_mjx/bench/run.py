@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from fpmd_mjx import logs, memory
 from fpmd_mjx.bench import floor, kernels, latency, phases, startup, target
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
-from fpmd_mjx.bench.timing import Measured, Quartiles, interleave, rates
+from fpmd_mjx.bench.timing import Measured, Metrics, Quartiles, Table, interleave, rates
 from fpmd_mjx.display import console
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import Interrupted, use_compile_cache
 
-Metrics = Mapping[str, Quartiles | float]
 Seconds = list[list[float]]  # [measured][round]
 
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
@@ -75,7 +74,9 @@ class Results:
     """What was found so far."""
 
     def __init__(self, plan: Plan, out: Path | None) -> None:
-        self._metrics: dict[str, dict[str, Quartiles | float]] = {c.label: {} for c in plan.cells}
+        self._metrics: dict[str, dict[str, Quartiles | Table | float]] = {
+            cell.label: {} for cell in plan.cells
+        }
         self._plan, self._out = plan, out
 
     def add(self, cell: Cell, metrics: Metrics) -> None:
@@ -83,6 +84,9 @@ class Results:
         self._metrics[cell.label].update(metrics)
         suffix = f"[{cell.label}]" if cell.label else ""
         for name, value in metrics.items():
+            if isinstance(value, Table):
+                print(f"{name}{suffix}", *value.lines(), sep="\n  ", flush=True)
+                continue
             shown = value.median if isinstance(value, Quartiles) else value
             print(f"{name}{suffix} {shown:.6g}", flush=True)
 
@@ -114,7 +118,9 @@ class Results:
                     "config": yaml.safe_load(configs.to_yaml(cell.config)),
                     "target": cell.target,
                     "metrics": {
-                        name: dataclasses.asdict(value) if isinstance(value, Quartiles) else value
+                        name: dataclasses.asdict(value)
+                        if isinstance(value, Quartiles | Table)
+                        else value
                         for name, value in self._metrics[cell.label].items()
                     },
                 }
