@@ -18,6 +18,7 @@ BENCHMARKS = {
     "program": "the whole of a training epoch",
     "floor": "the arithmetic and bytes of an update and a vector step, and the least they can take",
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
+    "ceilings": "the device's largest products and copies, and what a kernel and a wait cost",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
     "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
@@ -25,6 +26,9 @@ BENCHMARKS = {
     "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
 }
+
+NAMED_ONLY = ("ceilings", "kernels")
+"""They look into the device and the compiled program: no part of a comparison of speed."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Plan:
 
 def make_plan(words: list[str], rounds: int) -> Plan:
     """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers, nor `kernels`, for which JAX's CUDA plugin must be installed.
+    none against peers, nor any in `NAMED_ONLY`.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -144,7 +148,7 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         raise ConfigError("limit=SECONDS is of training to a return: add target=RETURN.")
     if cells[0].peer is not None and "peers-return" not in named:
         raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
-    default = [name for name in BENCHMARKS if name not in (*PEERS, "kernels")]
+    default = [name for name in BENCHMARKS if name not in (*PEERS, *NAMED_ONLY)]
     if not has_target:
         default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))

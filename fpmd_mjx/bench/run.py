@@ -13,7 +13,7 @@ import yaml
 
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
-from fpmd_mjx.bench import floor, kernels, latency, phases, startup, target
+from fpmd_mjx.bench import ceilings, floor, kernels, latency, phases, startup, target
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
 from fpmd_mjx.bench.timing import Measured, Metrics, Quartiles, Table, interleave, rates
@@ -61,6 +61,10 @@ def _measure(plan: Plan, results: "Results") -> None:
             time_to_return.measure(cell, partial(results.add, cell))
     names = tuple(name for name in plan.benchmarks if name in phases.PHASES)
     use_compile_cache()
+    if "ceilings" in plan.benchmarks:
+        found = ceilings.ceilings()  # of the device, whatever the cell
+        for cell in plan.cells:
+            results.add(cell, found)
     if "floor" in plan.benchmarks:
         for cell in plan.cells:
             results.add(cell, floor.floor(make_program(cell.config)))

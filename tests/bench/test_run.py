@@ -77,6 +77,21 @@ def test_all_cells_take_turns_after_what_needs_the_device_alone(log: list[str]) 
     assert len(log[28:]) == 3 * 4
 
 
+def test_the_device_is_measured_once_for_all_cells(
+    log: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure() -> dict[str, float]:
+        log.append("ceilings")
+        return {"ceilings.launch_seconds": 2e-6}
+
+    monkeypatch.setattr(run.ceilings, "ceilings", measure)
+    run.run(make_plan(["ceilings", "seeds=1,2"], 1), None)
+    assert log == ["ceilings"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"ceilings.launch_seconds[seeds={n}] 2e-06" for n in (1, 2)
+    ]
+
+
 def test_lines_are_name_metric_and_value(
     log: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
