@@ -1,6 +1,7 @@
 """Tables and curves of run folders, read from their summary.json and metrics.csv, and tables of
 benchmarks."""
 
+import html
 import json
 import math
 from collections import defaultdict
@@ -71,10 +72,15 @@ def _rendered(path: Path) -> str | None:
 
 def bench_table(results: dict[str, Any]) -> str:
     """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid; a bound
-    stands in the row of what it bounds."""
+    stands in the row of what it bounds. Metrics that are tables follow, each on its own."""
     cells = results["cells"]
     names = list(
-        dict.fromkeys(name.replace(MORE_THAN, "") for cell in cells for name in cell["metrics"])
+        dict.fromkeys(
+            name.replace(MORE_THAN, "")
+            for cell in cells
+            for name, value in cell["metrics"].items()
+            if not _is_table(value)
+        )
     )
     header = [cell["label"].replace(",", ", ") or cell["config"]["task"]["name"] for cell in cells]
     lines = [
@@ -94,7 +100,33 @@ def bench_table(results: dict[str, Any]) -> str:
     ]
     if not results["complete"]:
         lines += ["", "Interrupted: what was measured until then, in fewer turns."]
+    for cell in cells:
+        for name, value in cell["metrics"].items():
+            if _is_table(value):
+                suffix = f"[{cell['label']}]" if cell["label"] else ""
+                lines += ["", f"### {name}{suffix}", "", *_rows(value)]
     return "\n".join(lines) + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and "rows" in value
+
+
+def _rows(table: dict[str, Any]) -> list[str]:
+    """Markdown of a `bench.timing.Table`."""
+    columns, rows = table["columns"], table["rows"]
+    sides = [
+        "---" if any(isinstance(row[i], str) for row in rows) else "---:"
+        for i in range(len(columns))
+    ]
+    shown = [[_cell(x) for x in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (columns, sides, *shown)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):  # a kernel's name may look like HTML, or have bars
+        return html.escape(value, quote=False).replace("|", "\\|")
+    return _number(value)
 
 
 def _measured(name: str, metrics: dict[str, Any]) -> str:

@@ -2,16 +2,15 @@
 that they move, at the rates of the device's largest products and copies (a roofline)."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 
 from fpmd_mjx import learn
+from fpmd_mjx.bench import ceilings
 from fpmd_mjx.bench.kernels import batch, update_arguments, update_kernels
 from fpmd_mjx.collect import vector_step
 from fpmd_mjx.memory import size
@@ -25,12 +24,6 @@ ARITHMETIC = frozenset(
     ]
 )
 REDUCTIONS = frozenset(("argmax", "cumsum", "reduce_max", "reduce_min", "reduce_sum"))
-
-REPEATS = 5
-"""Of the device's own measurements, of which the fastest counts."""
-
-COPIED_BYTES = 2**28
-PRODUCT_WIDTH = 2048
 
 
 def floor(program: Program) -> dict[str, float]:
@@ -58,8 +51,8 @@ def floor(program: Program) -> dict[str, float]:
         "vector_step_bytes": size(networks)
         + 2 * size(state.env.env)
         + size(state.replay.rows) / config.replay_rows,
-        "device_flops_per_second": fastest_product(jnp.dtype(config.learn.dtype)),
-        "device_bytes_per_second": fastest_copy(),
+        "device_flops_per_second": ceilings.product(config.learn.dtype),
+        "device_bytes_per_second": ceilings.copy(),
     }
 
     def seconds(what: str) -> float:
@@ -120,23 +113,3 @@ def _subprograms(parameters: dict[str, Any]) -> Iterator[Any]:
         for each in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(each, (core.Jaxpr, core.ClosedJaxpr)):
                 yield each
-
-
-def fastest_product(dtype: Any) -> float:
-    """FLOPs per second of a large product of matrices."""
-    x = jnp.ones((PRODUCT_WIDTH, PRODUCT_WIDTH), dtype)
-    return 2 * PRODUCT_WIDTH**3 / _fastest(jax.jit(jnp.matmul), x, x)
-
-
-def fastest_copy() -> float:
-    """Bytes per second, read and written, of a copy that no cache holds."""
-    return 2 * COPIED_BYTES / _fastest(jax.jit(jnp.negative), jnp.ones(COPIED_BYTES // 4))
-
-
-def _fastest(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
-    seconds = []
-    for _ in range(1 + REPEATS):  # the first one compiles
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)

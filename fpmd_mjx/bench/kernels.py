@@ -125,6 +125,13 @@ def waits(text: str) -> int:
     )
 
 
+def loop_launches(text: str) -> int:
+    """As `launches`, of one iteration of the only loop of a compiled program."""
+    (body,) = re.findall(r" while\(.*\bbody=%([\w.-]+)", text)
+    inside = text[text.index(f"\n%{body} (") + 1 :]
+    return launches(inside[: inside.index("\n}")])
+
+
 def _instructions(text: str) -> Iterator[tuple[str, str]]:
     """Name and line of every instruction that is no part of another one."""
     parts = set(re.findall(r"\b(?:calls|to_apply)=%([\w.-]+)", text))

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "program": "the whole of a training epoch",
     "floor": "the arithmetic and bytes of an update and a vector step, and the least they can take",
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
+    "ceilings": "the device's largest products and copies, and what a kernel and a wait cost",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
     "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
@@ -27,6 +28,10 @@ BENCHMARKS = {
     "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
 }
+
+NAMED_ONLY = ("ceilings", "kernels", "check", "curve")
+"""Not part of a command that names no benchmark: they look at the device or into the compiled
+program, or train."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,6 @@ class Peers:
     fixed: tuple[str, ...]
     varied: tuple[str, ...] = ()
 
-
-ONLY_IF_NAMED = ("kernels", "check", "curve")
-"""Not part of a command that names no benchmark: they need another installation, or train."""
 
 PEER_ALGORITHMS = ("sac", "ppo")
 
@@ -128,7 +130,7 @@ class Plan:
 
 def make_plan(words: list[str], rounds: int) -> Plan:
     """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers, nor of `ONLY_IF_NAMED`.
+    none against peers, nor any in `NAMED_ONLY`.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -159,7 +161,7 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         raise ConfigError("modes=[...] are of benchmarks curve and target: add one of them.")
     if cells[0].peer is not None and "peers-return" not in named:
         raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
-    default = [name for name in BENCHMARKS if name not in (*PEERS, *ONLY_IF_NAMED)]
+    default = [name for name in BENCHMARKS if name not in (*PEERS, *NAMED_ONLY)]
     if not has_target:
         default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))

@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,14 @@ import yaml
 
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
-from fpmd_mjx.bench import check, floor, kernels, latency, phases, startup, target
+from fpmd_mjx.bench import ceilings, check, floor, kernels, latency, phases, startup, target
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
-from fpmd_mjx.bench.timing import Measured, Metric, Quartiles, Table, interleave, rates
+from fpmd_mjx.bench.timing import Measured, Metric, Metrics, Quartiles, Table, interleave, rates
 from fpmd_mjx.display import console
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import Interrupted, use_compile_cache
 
-Metrics = Mapping[str, Metric]
 Seconds = list[list[float]]  # [measured][round]
 
 IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
@@ -65,6 +64,10 @@ def _measure(plan: Plan, results: "Results") -> None:
             time_to_return.measure(cell, partial(results.add, cell))
     names = tuple(name for name in plan.benchmarks if name in phases.PHASES)
     use_compile_cache()
+    if "ceilings" in plan.benchmarks:
+        found = ceilings.ceilings()  # of the device, whatever the cell
+        for cell in plan.cells:
+            results.add(cell, found)
     if "floor" in plan.benchmarks:
         for cell in plan.cells:
             results.add(cell, floor.floor(make_program(cell.config)))
@@ -87,9 +90,11 @@ class Results:
         self._metrics[cell.label].update(metrics)
         suffix = f"[{cell.label}]" if cell.label else ""
         for name, value in metrics.items() if final else ():
-            if not isinstance(value, Table):
-                shown = value.median if isinstance(value, Quartiles) else value
-                print(f"{name}{suffix} {shown:.6g}", flush=True)
+            if isinstance(value, Table):
+                print(f"{name}{suffix}", *value.lines(), sep="\n  ", flush=True)
+                continue
+            shown = value.median if isinstance(value, Quartiles) else value
+            print(f"{name}{suffix} {shown:.6g}", flush=True)
         if self._out is not None:
             self._write(self.content(complete=False))
 
@@ -126,7 +131,9 @@ class Results:
                     "config": yaml.safe_load(configs.to_yaml(cell.config)),
                     "target": cell.target,
                     "metrics": {
-                        name: value if isinstance(value, float | int) else dataclasses.asdict(value)
+                        name: dataclasses.asdict(value)
+                        if isinstance(value, Quartiles | Table)
+                        else value
                         for name, value in self._metrics[cell.label].items()
                     },
                 }

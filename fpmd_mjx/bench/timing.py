@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,13 +51,34 @@ class Quartiles:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers and words, such as a learning curve."""
+    """A metric of several rows. rows: strings and numbers, one for each of `columns`."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
+    def lines(self) -> list[str]:
+        """Aligned text: the columns, then the rows. Numbers stand to the right."""
+        shown = [self.columns, *(tuple(map(_shown, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        texts = [
+            any(isinstance(x, str) for x in column) for column in zip(*self.rows, strict=True)
+        ] or [True] * len(self.columns)
+        return [
+            "  ".join(
+                cell.ljust(width) if text else cell.rjust(width)
+                for cell, width, text in zip(row, widths, texts, strict=True)
+            ).rstrip()
+            for row in shown
+        ]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
 
 Metric = Quartiles | Table | float
+Metrics = Mapping[str, Metric]
+"""By name."""
 
 
 def interleave(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fpmd_mjx.bench import floor
+from fpmd_mjx.bench import ceilings, floor
 from fpmd_mjx.memory import size
 from fpmd_mjx.program import Program
 
@@ -81,8 +81,8 @@ def test_an_update_is_its_forward_and_backward_passes() -> None:
 
 def test_the_floor_is_the_slower_of_arithmetic_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     program = toy("learn.policy_delay=1", "learn.updates=3", "seeds=2")
-    monkeypatch.setattr(floor, "fastest_product", lambda dtype: 1e30)
-    monkeypatch.setattr(floor, "fastest_copy", lambda: 1e6)
+    monkeypatch.setattr(ceilings, "product", lambda dtype: 1e30)
+    monkeypatch.setattr(ceilings, "copy", lambda: 1e6)
     found = floor.floor(program)
     learner = size(program.traced_init.out_info.learner)
     spec = program.vector.env.spec
@@ -93,13 +93,6 @@ def test_the_floor_is_the_slower_of_arithmetic_and_bytes(monkeypatch: pytest.Mon
     assert found["floor.learn_updates_per_second"] == pytest.approx(2 / update)
     step = found["floor.vector_step_bytes"] / 1e6
     assert found["floor.program_env_steps_per_second"] == pytest.approx(2 * 4 / (3 * update + step))
-    monkeypatch.setattr(floor, "fastest_product", lambda dtype: 1.0)
+    monkeypatch.setattr(ceilings, "product", lambda dtype: 1.0)
     found = floor.floor(program)
     assert found["floor.learn_updates_per_second"] == pytest.approx(2 / found["floor.update_flops"])
-
-
-def test_the_device_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "PRODUCT_WIDTH", 64)
-    monkeypatch.setattr(floor, "COPIED_BYTES", 2**16)
-    assert 1e6 < floor.fastest_product(jnp.float32) < 1e16
-    assert 1e6 < floor.fastest_copy() < 1e14

@@ -38,6 +38,19 @@ def test_launches_are_what_is_left_when_all_that_can_be_is_fused() -> None:
     assert once < loop <= once + 8  # with its counter, condition and copies, once
 
 
+def test_launches_of_a_loop_are_those_of_its_body() -> None:
+    def body(_: Any, x: jax.Array) -> jax.Array:
+        return jnp.sort(x @ x) * 2.0
+
+    def loop(x: jax.Array) -> jax.Array:
+        return jnp.sort(jax.lax.fori_loop(0, 50, body, jnp.sort(x)))
+
+    once = kernels.launches(hlo(lambda x: body(0, x)))
+    assert once <= kernels.loop_launches(hlo(loop)) <= once + 2  # its counter, a copy
+    with pytest.raises(ValueError, match="unpack"):
+        kernels.loop_launches(hlo(lambda x: body(0, x)))
+
+
 def test_conditions_and_loops_of_unknown_length_wait() -> None:
     def product(x: jax.Array) -> jax.Array:
         return jnp.sort(x @ x)

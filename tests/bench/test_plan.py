@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from fpmd_mjx import config as configs
-from fpmd_mjx.bench.plan import BENCHMARKS, PEERS, make_plan
+from fpmd_mjx.bench.plan import BENCHMARKS, NAMED_ONLY, PEERS, make_plan
 from fpmd_mjx.config import ConfigError
 
 
-def test_no_benchmark_is_all_but_those_that_need_a_target_or_more_packages() -> None:
-    own = tuple(x for x in BENCHMARKS if x not in (*PEERS, "kernels"))
+def test_no_benchmark_is_all_but_those_that_need_a_target_or_to_be_named() -> None:
+    own = tuple(x for x in BENCHMARKS if x not in (*PEERS, *NAMED_ONLY))
     assert make_plan([], 3).benchmarks == tuple(x for x in own if x != "target")
     assert make_plan(["target=10"], 3).benchmarks == own
 

@@ -11,7 +11,7 @@ from fpmd_mjx import cli, report
 from fpmd_mjx.bench import latency, phases, run
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import make_plan
-from fpmd_mjx.bench.timing import Quartiles
+from fpmd_mjx.bench.timing import Quartiles, Table
 from fpmd_mjx.config import ConfigError
 from fpmd_mjx.logs import write_json
 
@@ -77,6 +77,21 @@ def test_all_cells_take_turns_after_what_needs_the_device_alone(log: list[str]) 
     assert len(log[28:]) == 3 * 4
 
 
+def test_the_device_is_measured_once_for_all_cells(
+    log: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure() -> dict[str, float]:
+        log.append("ceilings")
+        return {"ceilings.launch_seconds": 2e-6}
+
+    monkeypatch.setattr(run.ceilings, "ceilings", measure)
+    run.run(make_plan(["ceilings", "seeds=1,2"], 1), None)
+    assert log == ["ceilings"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"ceilings.launch_seconds[seeds={n}] 2e-06" for n in (1, 2)
+    ]
+
+
 def test_lines_are_name_metric_and_value(
     log: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +135,46 @@ def test_the_file_has_everything_and_report_shows_it(
     assert "| memory.some_bytes | 2.0 KiB | 2.0 KiB |" in shown_text
     assert "program.efficiency" in shown_text
     assert "Medians of 3 turns" in shown_text
+
+
+def test_a_table_is_printed_written_and_shown_on_its_own(
+    log: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def measure(cell: Any) -> dict[str, Any]:
+        rows = (("a<int|bool>", 1200, 0.5), ("b", 3, 0.25))
+        return {"memory.top": Table(("kernel", "count", "share"), rows), "memory.some": 1.0}
+
+    monkeypatch.setitem(run.IN_OWN_PROCESS, "memory", measure)
+    out = tmp_path / "bench.json"
+    run.run(make_plan(["memory", "seeds=1,2"], 1), out)
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "memory.top[seeds=1]",
+        "  kernel       count  share",
+        "  a<int|bool>   1200    0.5",
+        "  b                3   0.25",
+        "memory.some[seeds=1] 1",
+    ]
+    found = json.loads(out.read_text())["cells"][1]["metrics"]["memory.top"]
+    assert found == {
+        "columns": ["kernel", "count", "share"],
+        "rows": [["a<int|bool>", 1200, 0.5], ["b", 3, 0.25]],
+    }
+    shown = report.render([out])
+    assert "| memory.some | 1 | 1 |" in shown
+    assert "| memory.top" not in shown
+    assert shown.endswith(
+        """
+### memory.top[seeds=2]
+
+| kernel | count | share |
+| --- | ---: | ---: |
+| a&lt;int\\|bool&gt; | 1,200 | 0.5 |
+| b | 3 | 0.25 |
+"""
+    )
 
 
 def test_peers_are_compared_for_each_cell(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fpmd_mjx.bench.timing import Measured, Quartiles, interleave, rates, ratio
+from fpmd_mjx.bench.timing import Measured, Quartiles, Table, interleave, rates, ratio
 
 
 @dataclass
@@ -74,6 +74,16 @@ def test_a_round_is_known_before_the_next_one_runs() -> None:
 )
 def test_quartiles(values: list[float], expected: tuple[float, float, float]) -> None:
     assert Quartiles.of(values) == Quartiles(*expected)
+
+
+def test_a_table_is_aligned_and_numbers_stand_to_the_right() -> None:
+    table = Table(("kernel", "count", "share"), (("gemm", 12, 0.75), ("a sort", 3, 0.123456789)))
+    assert table.lines() == [
+        "kernel  count     share",
+        "gemm       12      0.75",
+        "a sort      3  0.123457",
+    ]
+    assert Table(("kernel", "count"), ()).lines() == ["kernel  count"]
 
 
 def test_rates_are_of_the_work_there_is() -> None:

@@ -91,13 +91,14 @@ def quantity(value: float) -> str:
         return "-"
     if value == int(value) and abs(value) < 1000:
         return f"{value:.0f}"
-    if 1 <= abs(value) < 1e6:
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{round(value, digits if abs(value) < 1000 else -(len(str(int(abs(value)))) - 3)):,.{digits}f}"
-    power = max((p for p in _PREFIXES if abs(value) >= 10.0**p), default=-9)
-    if 0.01 <= abs(value) < 1:
+    rounded = float(f"{value:.3g}")
+    if 1 <= abs(rounded) < 1e6:
+        digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
+        return f"{rounded:,.{digits}f}"
+    power = max((p for p in _PREFIXES if abs(rounded) >= 10.0**p), default=-9)
+    if 0.01 <= abs(rounded) < 1:
         power = 0
-    return f"{value / 10.0**power:.3g} {_PREFIXES[power]}".strip()
+    return f"{rounded / 10.0**power:.3g} {_PREFIXES[power]}".strip()
 
 
 def _number(value: Any) -> float:

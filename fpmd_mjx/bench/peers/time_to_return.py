@@ -43,8 +43,9 @@ def train(
         goal: mean return of an evaluation's episodes with which a record is `reached`.
 
     Yields:
-        return; returns, of that mode by seed; seeds; reached; env_steps; train_seconds: so far, of all that trains, initial resets and
-        the replay's warm-up included; compile_seconds; eval_seconds.
+        return; returns, by mode of each seed; seeds; reached; env_steps; train_seconds: so far, of
+        all that trains, initial resets and the replay's warm-up included; compile_seconds;
+        eval_seconds.
 
     Raises:
         ConfigError: if Playground has no such task, or no tuned settings for it.
