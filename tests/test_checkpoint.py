@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from flax import struct
 
 from fpmd_mjx.checkpoint import CheckpointError, Checkpoints
+from fpmd_mjx.process import child_environment
 
 
 @struct.dataclass
@@ -209,8 +209,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_sigkill_loses_at_most_the_save_under_way(folder: Path):
-    root = Path(__file__).parents[1]
-    env = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    env = child_environment(JAX_PLATFORMS="cpu")
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder)], env=env, check=False, timeout=120
     )
