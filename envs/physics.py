@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Callable
-from typing import Literal, Protocol, TypedDict, TypeVar
+from typing import Literal, Protocol, TypedDict, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from envs.collision import corrected_colliders
 T = TypeVar("T")
 
 Impl = Literal["jax", "warp", "auto"]
+GraphMode = Literal["warp", "warp_staged", "warp_staged_ex"]
 
 CompilerOptions = dict[str, bool | int | str]
 
@@ -59,6 +60,12 @@ class PhysicsOptions(TypedDict, total=False):
         ls_iterations: line search iterations; None keeps the model's own limit.
         contacts: warp's buffer, in pairs of geoms that come near each other, per simulation.
         constraints: warp's buffer, in rows of constraints, per simulation.
+        graph_mode: how warp captures a step as a CUDA graph, named as in
+            `warp.JaxCallableGraphMode`. "warp" captures a graph for each set of buffer addresses.
+            "warp_staged" captures one graph over buffers of its own, into which the graph copies
+            its arguments. "warp_staged_ex" makes these copies outside of the graph. None is MJX's
+            default, "warp". CPUs have no CUDA graphs and ignore the mode; so does "auto" where it
+            chooses jax.
     """
 
     impl: Impl
@@ -66,10 +73,11 @@ class PhysicsOptions(TypedDict, total=False):
     ls_iterations: int | None
     contacts: int | None
     constraints: int | None
+    graph_mode: GraphMode | None
 
 
 class UnsupportedModelError(ValueError):
-    """The model asks for something that MJX, or the minimal `PhysicsState`, cannot represent."""
+    """The model, or an option, asks for something that the backend or `PhysicsState` lacks."""
 
 
 def prepare_model(
@@ -141,6 +149,25 @@ def resolve_impl(impl: Impl) -> Literal["jax", "warp"]:
         on_nvidia = "cuda" in device.client.platform_version.lower()
         return "warp" if installed and on_nvidia else "jax"
     return impl
+
+
+def check_graph_mode(graph_mode: GraphMode | None, impl: Impl) -> None:
+    """Checks `PhysicsOptions.graph_mode` against the backend that was asked for.
+
+    Raises:
+        ValueError: if there is no such mode.
+        UnsupportedModelError: if the backend is jax.
+    """
+    if graph_mode is None:
+        return
+    if graph_mode not in get_args(GraphMode):
+        known = ", ".join(map(repr, get_args(GraphMode)))
+        raise ValueError(f"graph_mode must be None or one of {known}, got {graph_mode!r}.")
+    if impl == "jax":
+        raise UnsupportedModelError(
+            f"graph_mode={graph_mode!r} is not possible: it is a mode of MJX-Warp, which "
+            "impl='jax' does not use; choose impl='warp', or leave graph_mode out."
+        )
 
 
 class Simulation(Protocol):
@@ -263,6 +290,7 @@ class Physics:
     Attributes:
         model: the MuJoCo model that is simulated, after `prepare_model`.
         impl: the backend, "jax" or "warp".
+        graph_mode: see `PhysicsOptions`.
         substeps: physics steps per control step.
         control_dt: seconds per control step.
     """
@@ -277,6 +305,7 @@ class Physics:
         impl: Impl = "jax",
         contacts: int | None = None,
         constraints: int | None = None,
+        graph_mode: GraphMode | None = None,
         reads_forces: bool = False,
     ) -> None:
         """Puts the model on the default device.
@@ -284,19 +313,23 @@ class Physics:
         Args:
             model: a compiled MuJoCo model.
             substeps: physics steps per control step, at least 1.
-            iterations, ls_iterations, impl, contacts, constraints: see `PhysicsOptions`. Buffer
-                sizes that are None are warp's guess, and jax has no buffers.
+            iterations, ls_iterations, impl, contacts, constraints, graph_mode: see
+                `PhysicsOptions`. Buffer sizes that are None are warp's guess, and jax has no
+                buffers.
             reads_forces: whether `external_forces` will be asked for, which warp has to compute
                 within its step.
 
         Raises:
-            UnsupportedModelError: if the backend cannot simulate the model exactly.
-            ValueError: if a count is below 1, or there is no such backend.
+            UnsupportedModelError: if the backend cannot simulate the model exactly, or has no
+                graph modes.
+            ValueError: if a count is below 1, or there is no such backend or graph mode.
             ModuleNotFoundError: if warp is asked for and not installed.
         """
         if substeps < 1:
             raise ValueError(f"substeps must be at least 1, got {substeps}.")
+        check_graph_mode(graph_mode, impl)
         self.impl = resolve_impl(impl)
+        self.graph_mode = graph_mode
         self.model = prepare_model(model, iterations=iterations, ls_iterations=ls_iterations)
         self.substeps = substeps
         self.control_dt = float(model.opt.timestep * substeps)
@@ -310,6 +343,7 @@ class Physics:
                     self.model,
                     contacts=contacts,
                     constraints=constraints,
+                    graph_mode=graph_mode,
                     reads_forces=reads_forces,
                 )
                 self._kinematics = JaxSimulation(without_contacts(self.model))

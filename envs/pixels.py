@@ -21,6 +21,7 @@ from envs.base import Env, PhysicsState, State
 from envs.models import spec_of, without_deprecation_notices
 from envs.physics import (
     JaxSimulation,
+    Physics,
     UnsupportedModelError,
     prepare_model,
     resolve_impl,
@@ -70,6 +71,8 @@ class Renderer:
     """One task's images: a function of a single `State`, whose `jax.vmap` is one call of the ray
     tracer, however they are nested.
 
+    CUDA graphs of the ray tracer have the task's `graph_mode`.
+
     A number of images that it has not rendered before takes memory of its own: 16 bytes for each
     texel of the model, 60 to 75 MB, and 8 and more for each pixel. Executables find it by number,
     so that the renderer must live as long as they do.
@@ -83,7 +86,7 @@ class Renderer:
             ModuleNotFoundError: if warp is not installed.
         """
         resolve_impl("warp")
-        from envs.warp_physics import in_one_batch  # not at the top: warp is optional
+        from envs.warp_physics import in_one_batch, with_graph_mode  # warp is optional
 
         self._camera = camera or Camera()
         self._env = env
@@ -91,7 +94,9 @@ class Renderer:
         self._number = self._camera.number(env.spec.name, self.model)
         [device] = jnp.zeros(()).devices()
         self._kinematics = JaxSimulation(without_contacts(self.model))
-        self._drawn = mjx.put_model(self.model, device=device, impl="warp")
+        self._drawn = with_graph_mode(
+            mjx.put_model(self.model, device=device, impl="warp"), physics_of(env).graph_mode
+        )
         self._template = mjx.make_data(self.model, device=device, impl="warp", naconmax=1, njmax=1)
         self._contexts: dict[int, Any] = {}
         self._images = in_one_batch(self._trace)
@@ -202,13 +207,22 @@ def model_of(env: Env) -> mujoco.MjModel:
     Raises:
         UnsupportedModelError: if it is simulated elsewhere.
     """
-    physics = getattr(env, "physics", None)
+    return physics_of(env).model
+
+
+def physics_of(env: Env) -> Physics:
+    """Returns the physics of a task without wrappers.
+
+    Raises:
+        UnsupportedModelError: if it is simulated elsewhere.
+    """
+    physics: Physics | None = getattr(env, "physics", None)
     if physics is None:
         raise UnsupportedModelError(
             f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
             "dm_control, such as dmc/cheetah_run."
         )
-    return physics.model
+    return physics
 
 
 def drawing(model: mujoco.MjModel) -> mujoco.MjModel:

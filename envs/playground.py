@@ -26,7 +26,13 @@ import numpy as np
 from mujoco import mjx
 
 from envs.base import Env, PhysicsState, State, TaskSpec, longest_chain
-from envs.physics import PhysicsOptions, UnsupportedModelError, resolve_impl, step
+from envs.physics import (
+    PhysicsOptions,
+    UnsupportedModelError,
+    check_graph_mode,
+    resolve_impl,
+    step,
+)
 
 PREFIX = "playground/"
 
@@ -66,10 +72,13 @@ class PlaygroundEnv(Env):
 
         Raises:
             ModuleNotFoundError: if Playground, or the backend asked for, is not installed.
-            UnsupportedModelError: for options that the task itself decides, and tasks that do not
-                load.
+            UnsupportedModelError: for options that the task itself decides, for a graph mode with
+                impl=jax, and for tasks that do not load.
+            ValueError: if there is no such backend or graph mode.
         """
-        impl = resolve_impl(options.pop("impl", "auto"))
+        graph_mode, asked = options.pop("graph_mode", None), options.pop("impl", "auto")
+        check_graph_mode(graph_mode, asked)
+        impl = resolve_impl(asked)
         for option, value in options.items():
             if value is not None:
                 raise UnsupportedModelError(
@@ -79,6 +88,10 @@ class PlaygroundEnv(Env):
             importlib.import_module("envs.warp_physics")  # where Warp is told to be quiet
         registry = _registry()
         config = registry.get_default_config(name)
+        if graph_mode is not None and "impl" not in config:
+            raise UnsupportedModelError(
+                f"{PREFIX}{name} decides its impl itself: leave graph_mode out."
+            )
         try:
             with _older_names():
                 self._env = registry.load(
@@ -90,6 +103,11 @@ class PlaygroundEnv(Env):
                 f"{PREFIX}{name} could not be loaded ({type(error).__name__}: {error}). Tasks "
                 "outside of its DeepMind Control Suite fetch models from the network at first use."
             ) from error
+        if impl == "warp" and graph_mode is not None:
+            from envs.warp_physics import with_graph_mode
+
+            # Playground has no such option. Its domain randomization exchanges the model here, too.
+            self._env._mjx_model = with_graph_mode(self._env.mjx_model, graph_mode)
         self._repeat = int(config.get("action_repeat", 1))
         # With warp's buffers as the task sizes them, as in its own resets.
         self._template = mjx.make_data(

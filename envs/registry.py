@@ -187,7 +187,8 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
 
     Raises:
         UnknownTaskError: if there is no such task.
-        UnsupportedModelError: if the backend, or any backend, cannot simulate the task's model.
+        UnsupportedModelError: if the backend, or any backend, cannot simulate the task's model, or
+            lacks an option.
         ModuleNotFoundError: if impl=warp, or a task of Playground, is asked for and not installed.
     """
     if name.startswith(PREFIX):

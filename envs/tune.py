@@ -247,6 +247,7 @@ def _buffers(own: Physics, seen: Seen) -> dict[str, int]:
         own.model,
         contacts=4 * seen.contacts + 64,
         constraints=2 * seen.constraints + 64,
+        graph_mode=None,
         reads_forces=False,
     )
     usage = jax.jit(warp.usage)

@@ -21,7 +21,7 @@ from mujoco.mjx.warp.types import DATA_NON_VMAP
 
 from envs import warp_collision
 from envs.base import PhysicsState
-from envs.physics import without_actuation
+from envs.physics import GraphMode, without_actuation
 
 T = TypeVar("T")
 
@@ -41,12 +41,15 @@ class WarpSimulation:
         *,
         contacts: int | None,
         constraints: int | None,
+        graph_mode: GraphMode | None,
         reads_forces: bool,
     ) -> None:
         """Puts the model, after `prepare_model`, on the default device; see `Physics`."""
-        [device] = jnp.zeros(()).devices()
+        device = _device()
         self._reads_forces = reads_forces
-        self._model = mjx.put_model(model, device=device, impl="warp").tree_replace(
+        self._model = with_graph_mode(
+            mjx.put_model(model, device=device, impl="warp"), graph_mode
+        ).tree_replace(
             {
                 # Each loss is told on stderr with its remedy, too.
                 "opt._impl.warn_overflow": int(_LOSSES),
@@ -157,6 +160,27 @@ class WarpSimulation:
         return data.replace(
             _impl=impl.replace(naconmax=one.naconmax, naccdmax=one.naccdmax, **shared)
         )
+
+
+def with_graph_mode(model: mjx.Model, graph_mode: GraphMode | None) -> mjx.Model:
+    """Returns a model of MJX-Warp with `PhysicsOptions.graph_mode` set.
+
+    On CPUs the model stays as it is: Warp has no graphs there, and refuses calls in these modes.
+    """
+    if graph_mode is None or not _captures_graphs():
+        return model
+    mode = warp.JaxCallableGraphMode[graph_mode.upper()]
+    return model.tree_replace({"opt._impl.graph_mode": mode})
+
+
+def _captures_graphs() -> bool:
+    return bool(_device().platform != "cpu")
+
+
+def _device() -> jax.Device:
+    """Returns the default device."""
+    [device] = jnp.zeros(()).devices()
+    return device
 
 
 def in_one_batch(function: Callable[..., T]) -> Callable[..., T]:

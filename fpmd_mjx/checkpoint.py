@@ -124,7 +124,7 @@ class Checkpoints:
             raise CheckpointError(f"meta must be JSON: {error}") from error
         args: dict[str, ocp.args.CheckpointArgs] = {"meta": ocp.args.JsonSave(document)}
         for item, leaves in arrays.items():
-            stored = {name: _raw(leaf) for name, leaf in leaves.items() if leaf.size}
+            stored = {name: _handle(_raw(leaf)) for name, leaf in leaves.items() if leaf.size}
             if stored:
                 # Orbax ends the transfer to the host before save() returns. On the CPU that
                 # "transfer" is a view; JAX then refuses to reuse the buffer it shows.
@@ -302,6 +302,15 @@ def _is_key(leaf: Any) -> bool:
 def _raw(leaf: Any) -> Any:
     """Typed PRNG keys as their uint32 data, other arrays as they are."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _handle(leaf: jax.Array) -> jax.Array:
+    """Returns another array over the same buffer, for code that reads it on the host.
+
+    From JAX 0.11 on an array keeps the host's view of its buffer, and on CPUs a buffer in view is
+    not donated: the next epoch would copy the whole state. The view goes with the handle.
+    """
+    return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, [leaf])
 
 
 def _describe(leaf: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class TaskConfig:
     name: str = MISSING
     obs: str = "state"  # state | pixels
     impl: str | None = None  # physics: jax (MJX) | warp (MJX-Warp) | auto
+    graph_mode: str | None = None  # CUDA graphs of MJX-Warp: warp | warp_staged | warp_staged_ex
     action_repeat: int = 1
     iterations: int | None = None
     ls_iterations: int | None = None
@@ -200,6 +201,7 @@ class Config:
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "task.obs": ("state", "pixels"),
     "task.impl": (None, "jax", "warp", "auto"),
+    "task.graph_mode": (None, "warp", "warp_staged", "warp_staged_ex"),
     "actor.name": ("fpmd_r", "fpmd_m"),
     "actor.activation": ("mish", "relu", "silu", "gelu"),
     "critic.activation": ("mish", "relu", "silu", "gelu"),
@@ -341,6 +343,12 @@ def _combinations(config: Config) -> Iterator[Rule]:
         config.task.obs == "state" or not learn.normalize_obs,
         "learn.normalize_obs",
         "images are scaled by the encoder; leave it false with task.obs=pixels",
+    )
+    yield (
+        config.task.graph_mode is None or config.task.impl != "jax",
+        "task.graph_mode",
+        "it is a mode of MJX-Warp, which task.impl=jax does not use; set task.impl=warp, or leave "
+        "task.graph_mode out",
     )
     yield (
         learn.batch <= learn.replay,

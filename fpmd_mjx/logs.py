@@ -110,18 +110,23 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, with `+` if it was changed; None outside of one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """Returns the commit of the checkout that runs, with `+` if files in it were changed.
+
+    A tree that git does not know has the commit that FPMD_COMMIT names, or None without it.
+    """
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        # A repository around the package that does not track it is another project's.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("FPMD_COMMIT") or None
     return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def device() -> str:

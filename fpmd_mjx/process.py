@@ -1,7 +1,8 @@
-"""What a process of this program settles before it imports anything heavy."""
+"""What a process of this program settles before it imports anything heavy, or starts another."""
 
 import ctypes
 import gc
+import os
 import signal
 import sys
 
@@ -12,6 +13,18 @@ def collect_garbage_rarely() -> None:
     """For a process that imports and traces: both make objects by the million, which stay, and
     Python's collector would go through them again and again, for a fifth of the time of a start."""
     gc.set_threshold(1_000_000)
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Returns the environment variables for a new process that imports the same packages.
+
+    PYTHONPATH is the search path of this process, since packages may come from anywhere on it.
+
+    Args:
+        **changes: variables that the new process has beside those of this one.
+    """
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    return {**os.environ, "PYTHONPATH": path, **changes}
 
 
 def end_with_parent() -> None:

@@ -217,7 +217,8 @@ def make_program(config: Config) -> Program:
 def make_task(config: Config) -> Env:
     """The task of `config` itself, without its action repeat and pixels; see `envs.make`."""
     task = config.task
-    chosen: Any = {name: getattr(task, name) for name in ("impl", "iterations", "ls_iterations")}
+    names = ("impl", "graph_mode", "iterations", "ls_iterations")
+    chosen: Any = {name: getattr(task, name) for name in names}
     return envs.make(task.name, **{k: v for k, v in chosen.items() if v is not None})
 
 

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from flax import struct
 
 from fpmd_mjx.checkpoint import CheckpointError, Checkpoints
+from fpmd_mjx.process import child_environment
 
 
 @struct.dataclass
@@ -127,6 +127,17 @@ def test_state_may_be_donated_while_the_save_is_under_way(folder: Path):
     assert (state.replay == 0.0).all()
 
 
+def test_a_saved_state_is_donated_once_it_is_on_disk(folder: Path):
+    """Otherwise the next epoch would hold the replay twice."""
+    train_epoch = jax.jit(lambda state: jax.tree.map(jnp.flip, state), donate_argnums=0)
+    state = toy_state(1)
+    with Checkpoints(folder, keep_last=1, keep_best=False, replay=True) as checkpoints:
+        save(checkpoints, 1, state)
+        checkpoints.wait()
+        train_epoch(state)
+    assert not [x for x in jax.tree.leaves(state) if x.size and not x.is_deleted()]
+
+
 def test_without_replay_the_template_gives_it(folder: Path):
     state, template = toy_state(1), toy_state(2)
     with Checkpoints(folder, keep_last=1, keep_best=False, replay=False) as checkpoints:
@@ -209,8 +220,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_sigkill_loses_at_most_the_save_under_way(folder: Path):
-    root = Path(__file__).parents[1]
-    env = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    env = child_environment(JAX_PLATFORMS="cpu")
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder)], env=env, check=False, timeout=120
     )

@@ -1,7 +1,6 @@
 """The command line: a mistake costs one line and no waiting."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ from envs import playground
 from envs.registry import cannot
 from fpmd_mjx import cli
 from fpmd_mjx import config as configs
-
-ROOT = Path(__file__).parents[1]
+from fpmd_mjx.process import child_environment
 
 MISTAKES = [
     ["train", "task=dmc/cartpole_swingup2"],
@@ -57,7 +55,7 @@ def answers() -> dict[str, list]:
     """Code, stdout, stderr and whether JAX was imported, by command; all in one process."""
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(MISTAKES)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -89,7 +87,7 @@ def test_hydras_own_syntax_is_refused(answers: dict[str, list], override: str) -
 def test_the_exit_code_is_that_of_the_process() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "fpmd_mjx.cli", "train", "learn.batch=0"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -151,6 +151,14 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown weights": (["improvement.weights=all"], ["improvement.weights=all", "normalized"]),
     "unknown precision": (["learn.dtype=float16"], ["learn.dtype=float16", "bfloat16"]),
     "unknown backend": (["task.impl=cpp"], ["task.impl=cpp", "warp"]),
+    "unknown graph mode": (
+        ["task.graph_mode=jax"],
+        ["task.graph_mode=jax", "null, warp, warp_staged, warp_staged_ex"],
+    ),
+    "graphs of the other backend": (
+        ["task.graph_mode=warp_staged", "task.impl=jax"],
+        ["task.graph_mode=warp_staged", "task.impl=jax", "task.impl=warp", "leave"],
+    ),
     "unknown observations": (["task.obs=image"], ["task.obs=image", "pixels"]),
     "pixels of a task without a camera of its own": (
         ["task=gym/Ant-v5", "preset=cpu_pixels"],
@@ -234,6 +242,9 @@ def test_a_mistake_is_answered_in_one_sentence(mistake: str) -> None:
         ["seed=4294967294", "seeds=2"],
         ["actor_optim.decay_begin=0", "actor_optim.decay_end=0", "actor_optim.final_lr=0"],
         ["name=study/first"],
+        ["task.graph_mode=warp_staged_ex", "task.impl=warp"],
+        ["task.graph_mode=warp", "task.impl=auto"],
+        ["task.graph_mode=null", "task.impl=jax"],
     ],
 )
 def test_the_limits_themselves_are_allowed(overrides: list[str]) -> None:
@@ -248,6 +259,17 @@ def test_a_task_that_no_simulator_knows_is_refused() -> None:
     assert "\n" not in message
     assert "dmc/cartpole_swngup" in message
     assert "dmc/cartpole_swingup" in message
+
+
+def test_graphs_of_a_task_that_mjx_simulates_are_refused() -> None:
+    """Which backend task.impl=null means depends on the task."""
+    config = configs.load(["task.graph_mode=warp_staged"])
+    with pytest.raises(ConfigError) as caught:
+        make_program(config)
+    message = str(caught.value)
+    assert is_one_sentence(message)
+    for part in ("graph_mode='warp_staged'", "impl='jax'", "impl='warp'"):
+        assert part in message
 
 
 def counts() -> list[str]:
@@ -299,6 +321,14 @@ def test_yaml_keeps_every_setting() -> None:
     assert again.critic.lr == 1.2345678e-4
     assert again.folder == config.folder
     assert configs.to_yaml(again) == configs.to_yaml(config)
+
+
+def test_a_stored_config_from_before_a_setting_has_its_default() -> None:
+    config = configs.load(["task.impl=warp"])
+    text = configs.to_yaml(config)
+    older = text.replace("  graph_mode: null\n", "")
+    assert older != text
+    assert configs.from_yaml(older) == config
 
 
 def test_a_stored_config_of_another_version_is_refused() -> None:

@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,59 @@ def test_versions_name_what_decides_a_result() -> None:
     assert {"python", "jax", "jaxlib", "mujoco", "mujoco-mjx", "flax", "optax"} <= found.keys()
     assert found["jax"] == jax.__version__
     assert all(isinstance(x, str) and x for x in found.values())
+
+
+def installed(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """A file of the package at `folder`, for which `logs` takes itself."""
+    folder.mkdir(parents=True)
+    module = folder / "logs.py"
+    module.write_text("")
+    patch.setattr(logs, "__file__", str(module))
+    return module
+
+
+def git(folder: Path, *args: str) -> None:
+    me = ["-c", "user.name=me", "-c", "user.email=me@localhost", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *me, *args], check=True, capture_output=True)
+
+
+def test_the_environment_tells_the_commit_of_a_tree_without_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path / "fpmd_mjx", monkeypatch)
+    monkeypatch.delenv("FPMD_COMMIT", raising=False)
+    assert logs.commit() is None
+    monkeypatch.setenv("FPMD_COMMIT", "")
+    assert logs.commit() is None
+    monkeypatch.setenv("FPMD_COMMIT", "0123456789ab+")
+    assert logs.commit() == logs.provenance()["commit"] == "0123456789ab+"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_checkout_tells_its_own_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = installed(tmp_path / "fpmd_mjx", monkeypatch)
+    monkeypatch.setenv("FPMD_COMMIT", "0123456789ab")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "one")
+    clean = logs.commit()
+    assert clean is not None
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    module.write_text("changed")
+    assert logs.commit() == clean + "+"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_repository_around_an_installed_package_is_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "of another project")
+    installed(tmp_path / ".venv" / "fpmd_mjx", monkeypatch)
+    monkeypatch.delenv("FPMD_COMMIT", raising=False)
+    assert logs.commit() is None
+    monkeypatch.setenv("FPMD_COMMIT", "0123456789ab")
+    assert logs.commit() == "0123456789ab"
 
 
 def test_columns_do_not_depend_on_the_epoch(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from fpmd_mjx import cli, train
 from fpmd_mjx.checkpoint import CheckpointError, Checkpoints
 from fpmd_mjx.display import Display
 from fpmd_mjx.logs import read_metrics
+from fpmd_mjx.process import child_environment
 from fpmd_mjx.train import Interrupted
 
 from .conftest import EPOCHS, Run, Toy, host
 from .toy import TINY
 
-ROOT = Path(__file__).parents[1]
 STEPS = 40  # of an epoch
 Loop = Callable[..., dict[str, Any]]
 
@@ -79,14 +79,14 @@ def story(cartpole: Run, tmp_path_factory: pytest.TempPathFactory) -> Story:
     runs = tmp_path_factory.mktemp("story")
     folder = dataclasses.replace(cartpole.config, runs=str(runs)).folder
     cache = str(jax.config.jax_compilation_cache_dir)  # type: ignore[attr-defined]
-    inherited = os.environ | {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": cache}
+    variables = child_environment(JAX_COMPILATION_CACHE_DIR=cache)
 
     def process(epochs: int, signum: int | None = None, after: int = 0) -> Stage:
         """The command, signalled as soon as the checkpoint of epoch `after` is on disk."""
         command = [sys.executable, "-m", "fpmd_mjx.cli", "train", *TINY, *cartpole.overrides]
         command += [f"runs={runs}", f"env_steps={epochs * STEPS}"]
         with subprocess.Popen(
-            command, cwd=runs, env=inherited, stderr=subprocess.PIPE, text=True
+            command, cwd=runs, env=variables, stderr=subprocess.PIPE, text=True
         ) as child:
             if signum is not None:
                 deadline = time.monotonic() + 300

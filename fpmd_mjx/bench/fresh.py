@@ -7,7 +7,6 @@ calls MODULE.FUNCTION(*ARGUMENTS), of a JSON list, and prints what it yields, a 
 
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fpmd_mjx.config import ConfigError
-from fpmd_mjx.process import collect_garbage_rarely, end_with_parent
+from fpmd_mjx.process import child_environment, collect_garbage_rarely, end_with_parent
 
 Record = dict[str, Any]
 
@@ -34,9 +33,8 @@ def run(
     """
     command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
     command.append(json.dumps(arguments))
-    path = os.pathsep.join(x or os.getcwd() for x in sys.path)  # the same packages as here
-    env = {**os.environ, "PYTHONPATH": path, **(env or {})}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    variables = child_environment(**(env or {}))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

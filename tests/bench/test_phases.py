@@ -68,6 +68,9 @@ def test_each_phase_does_its_own_work_on_the_state_that_it_is_handed(
 
 @pytest.mark.parametrize("name", phases.PHASES)
 def test_the_state_is_donated_and_held_once(workload: phases.Workload, name: str) -> None:
+    # JAX 0.11 donates no array that the host has read on a CPU, and the test before reads the
+    # counters. This run leaves arrays that nobody has read.
+    workload.phase(name).run()
     held: Any = workload._physics if name == "physics" else workload._state
     found = workload.compiled[name].memory_analysis()
     assert found.alias_size_in_bytes == pytest.approx(size(held), rel=0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 
 from envs.base import PhysicsState
 from envs.physics import Physics, UnsupportedModelError, prepare_model
+from fpmd_mjx.process import child_environment
 
 from .harness import load
 
@@ -184,7 +184,7 @@ print(steps(keys).mean())
 
 def test_large_batches_end_on_two_threads() -> None:
     """Two factorizations at once would wait for each other: see `physics.step`."""
-    env = {**os.environ, "NPROC": "2"}  # of XLA's threads, wherever the test runs
+    env = child_environment(NPROC="2")  # of XLA's threads, wherever the test runs
     command = [sys.executable, "-c", LARGE_BATCH]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None

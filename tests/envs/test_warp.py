@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,18 @@ import warp as wp
 from mujoco import mjx
 from mujoco.mjx.third_party import mujoco_warp
 from mujoco.mjx.third_party.mujoco_warp._src import collision_driver, collision_primitive
+from mujoco.mjx.warp import ffi
 
 import envs
-from envs import warp_collision
+from envs import warp_collision, warp_physics
 from envs.models import gym_model
 from envs.parity.compare import errors, scales
 from envs.parity.controllers import uniform, waves
 from envs.parity.on_c import converge
 from envs.parity.original import record
 from envs.parity.port import BATCH, Port
-from envs.physics import Physics, resolve_impl
+from envs.physics import GraphMode, Physics, UnsupportedModelError, resolve_impl
+from envs.pixels import Renderer
 
 from .test_collision import (
     CAPSULE_GEOM,
@@ -353,6 +355,89 @@ def test_what_does_not_fit_is_noticed(buffer: str, size: int) -> None:
         assert lost[seen.contacts > 1].all()
         assert not lost[seen.contacts == 0].all()
     np.testing.assert_array_equal(np.isnan(state.qvel).any(axis=1), lost)
+
+
+# ------------------------------------------------------------------------------- CUDA graphs
+
+
+@pytest.fixture
+def modes(monkeypatch: pytest.MonkeyPatch) -> set[wp.JaxCallableGraphMode]:
+    """Collects the graph mode of each call of MJX-Warp that is traced, as if on a GPU."""
+    found: set[wp.JaxCallableGraphMode] = set()
+    original = ffi.jax_callable_variadic_tuple
+
+    def seen(*args: Any, graph_mode: wp.JaxCallableGraphMode, **options: Any) -> Any:
+        found.add(graph_mode)
+        return original(*args, graph_mode=graph_mode, **options)
+
+    monkeypatch.setattr(ffi, "jax_callable_variadic_tuple", seen)
+    monkeypatch.setattr(warp_physics, "_captures_graphs", lambda: True)
+    return found
+
+
+def trace(env: Any) -> Any:
+    """Traces a reset and a step of three simulations, and returns what their states are like."""
+    states = jax.eval_shape(jax.vmap(env.reset), jax.random.split(jax.random.key(0), 3))
+    actions = jax.ShapeDtypeStruct((3, env.spec.action_size), "f4")
+    return jax.eval_shape(jax.vmap(env.step), states, actions)
+
+
+@pytest.mark.parametrize("mode", get_args(GraphMode))
+@pytest.mark.parametrize("name", ["dmc/pendulum_swingup", "playground/PendulumSwingup"])
+def test_steps_are_captured_in_the_mode_asked_for(
+    name: str, mode: GraphMode, modes: set[wp.JaxCallableGraphMode]
+) -> None:
+    trace(envs.make(name, impl="warp", graph_mode=mode))
+    assert modes == {wp.JaxCallableGraphMode[mode.upper()]}
+
+
+def test_images_are_captured_in_the_mode_of_their_task(
+    modes: set[wp.JaxCallableGraphMode],
+) -> None:
+    env = envs.make("dmc/pendulum_swingup", impl="warp", graph_mode="warp_staged")
+    states = trace(env)
+    modes.clear()
+    jax.eval_shape(jax.vmap(Renderer(env)), states)
+    assert modes == {wp.JaxCallableGraphMode.WARP_STAGED}
+
+
+def test_a_mode_changes_nothing_in_the_physics() -> None:
+    """On a CPU, where Warp has no graphs, as on a GPU."""
+    own, seen = cheetah()
+    staged = Physics(own.model, substeps=1, impl="warp", graph_mode="warp_staged", **CHEETAH)
+    found, wanted = (
+        jax.jit(jax.vmap(lambda s, c, physics=physics: physics.substep(s, c)[0]))(
+            seen.states(own), seen.ctrl
+        )
+        for physics in (staged, own)
+    )
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dmc/cartpole_balance", "playground/PendulumSwingup"])
+def test_the_other_backend_has_no_modes(name: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"'warp_staged'.*impl='jax'.*impl='warp'"):
+        envs.make(name, impl="jax", graph_mode="warp_staged")
+    with pytest.raises(ValueError, match="'warp_staged_ex', got 'jax'"):
+        envs.make(name, impl="warp", graph_mode="jax")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["dmc/cartpole_balance", "playground/PendulumSwingup"])
+def test_auto_takes_a_mode_along_to_machines_without_a_gpu(name: str) -> None:
+    trace(envs.make(name, impl="auto", graph_mode="warp_staged"))
+
+
+def test_a_task_that_decides_its_backend_itself_takes_no_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mujoco_playground import registry
+
+    config = registry.get_default_config("PendulumSwingup")
+    del config["impl"]
+    monkeypatch.setattr(registry, "get_default_config", lambda name: config)
+    with pytest.raises(UnsupportedModelError, match=r"decides its impl itself.*graph_mode out"):
+        envs.make("playground/PendulumSwingup", impl="warp", graph_mode="warp_staged")
 
 
 # ------------------------------------------------------------------------------- the choice

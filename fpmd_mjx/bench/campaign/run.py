@@ -23,6 +23,7 @@ from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, prog
 from fpmd_mjx.bench.target import PROJECTED
 from fpmd_mjx.config import ConfigError, configs_dir
 from fpmd_mjx.display import clock, console
+from fpmd_mjx.process import child_environment
 from fpmd_mjx.train import Interrupted
 
 RESULTS = configs_dir().parent / "benchmarks" / "gpu"
@@ -260,7 +261,7 @@ class Runner:
         _say("running", cell, shlex.join(words))
         log = self._store.folder / f"{cell.name}.log"
         try:
-            status, stopped = execute(command, {**os.environ, **cell.env}, log, limit)
+            status, stopped = execute(command, child_environment(**cell.env), log, limit)
         except KeyboardInterrupt:
             self._keep(cell, "interrupted", time.monotonic() - start)
             raise

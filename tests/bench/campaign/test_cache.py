@@ -9,7 +9,6 @@ import pytest
 from fpmd_mjx.bench.campaign import cache
 from fpmd_mjx.config import ConfigError
 
-
 Use = Callable[[Path], None]
 
 

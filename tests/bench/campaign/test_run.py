@@ -194,7 +194,7 @@ def test_a_missing_package_is_told_not_failed(
     assert store.open("one") is None
 
 
-# -------------------------------------------------------------------------------------- seeds in parts
+# ---------------------------------------------------------------------------------- seeds in parts
 
 
 def seeds_cell(how: str = "well", **changes: Any) -> Cell:
@@ -274,7 +274,7 @@ def test_sizes_of_parts() -> None:
     assert missing_seeds(8, middle) == [0, 1]
 
 
-# ------------------------------------------------------------------------------------- whole campaigns
+# --------------------------------------------------------------------------------- whole campaigns
 
 DRIVER = """
 import sys, types
