@@ -1,10 +1,8 @@
 """How long it takes to train a policy to a stated return."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from fpmd_mjx import config as configs
@@ -58,29 +56,29 @@ def train(text: str, target: float) -> Iterator[fresh.Record]:
             return
 
 
-def reach(cell: Cell, add: Add) -> None:
-    """Training to the cell's target, with empty caches."""
-    timed("target", cell, add, train, configs.to_yaml(cell.config), cell.target)
+def reach(cell: Cell, empty_caches: bool, add: Add) -> None:
+    """Training to the cell's target; arguments as of `timed`."""
+    timed("target", cell, empty_caches, add, train, configs.to_yaml(cell.config), cell.target)
 
 
 def timed(
     name: str,
     cell: Cell,
+    empty_caches: bool,
     add: Add,
     function: Callable[..., Iterator[fresh.Record]],
     *arguments: Any,
 ) -> None:
-    """Training to the cell's target in a process of its own with empty caches; hands `metrics` to
-    `add` at the end, or, where it is interrupted, of the last evaluation until then.
+    """Trains to the cell's target in a process of its own; hands `metrics` to `add` at the end, or,
+    where it is interrupted, of the last evaluation until then.
 
-    function: yields a record after each evaluation. It is stopped where that is on target or beyond
-    the cell's limit of wall seconds.
+    empty_caches: as of a `Plan`. function: yields a record after each evaluation. It is stopped
+    where that is on target or beyond the cell's limit of wall seconds.
     """
     begin = time.perf_counter()
     record: fresh.Record = {}
     wall = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        env = fresh.empty_caches(Path(folder))
+    with fresh.caches(empty_caches) as env:
         try:
             with closing(fresh.run(function, *arguments, env=env)) as records:
                 for record in records:
