@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--out", type=Path, metavar="FILE", help="JSON, with quartiles")
     bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns")
+    bench.add_argument(
+        "--shared-caches",
+        action="store_true",
+        help="target and peers-* use your compile caches instead of empty ones: faster starts",
+    )
     bench.set_defaults(run=_bench, interrupted="bench interrupted before anything was measured")
 
     campaign = commands.add_parser(
@@ -223,7 +228,7 @@ def _tasks(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    plan = make_plan(args.words, args.rounds)
+    plan = make_plan(args.words, args.rounds, empty_caches=not args.shared_caches)
     _quiet()
     from fpmd_mjx.bench.run import run
 

@@ -98,6 +98,8 @@ def bench_table(results: dict[str, Any]) -> str:
         f"Medians of {results['rounds']} turns (with the quartiles); what has none was measured "
         "once.",
     ]
+    if results.get("caches") == "shared":  # files of earlier versions say nothing: empty
+        lines += ["", "Compile caches were shared: compile seconds are not those of a first start."]
     if not results["complete"]:
         lines += ["", "Interrupted: what was measured until then, in fewer turns."]
     for cell in cells:

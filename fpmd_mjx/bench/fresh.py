@@ -7,11 +7,14 @@ calls MODULE.FUNCTION(*ARGUMENTS), of a JSON list, and prints what it yields, a 
 
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fpmd_mjx.config import ConfigError
@@ -56,6 +59,17 @@ def empty_caches(folder: Path) -> dict[str, str]:
         "WARP_CACHE_PATH": str(folder / "warp"),
         "CUDA_CACHE_PATH": str(folder / "cuda"),
     }
+
+
+@contextmanager
+def caches(empty: bool) -> Iterator[dict[str, str]]:
+    """The environment of one process: with empty compile caches, which are deleted at the end of
+    the context, or with the caches of this user."""
+    if not empty:
+        yield {}
+        return
+    with TemporaryDirectory() as folder:
+        yield empty_caches(Path(folder))
 
 
 def _main(module: str, function: str, arguments: str) -> None:

@@ -121,16 +121,18 @@ class Cell:
 @dataclass(frozen=True)
 class Plan:
     """benchmarks: names in `BENCHMARKS`; cells: in the order of the grid; rounds: how often each
-    measurement is repeated."""
+    measurement is repeated; empty_caches: whether the processes of `target`, `peers-speed` and
+    `peers-return` start with empty compile caches, rather than with those of this user."""
 
     benchmarks: tuple[str, ...]
     cells: tuple[Cell, ...]
     rounds: int
+    empty_caches: bool
 
 
-def make_plan(words: list[str], rounds: int) -> Plan:
+def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
     """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers, nor any in `NAMED_ONLY`.
+    none against peers, nor any in `NAMED_ONLY`. rounds, empty_caches: as of a `Plan`.
 
     Raises ConfigError on what is unknown or impossible, before anything runs.
     """
@@ -165,7 +167,7 @@ def make_plan(words: list[str], rounds: int) -> Plan:
     if not has_target:
         default.remove("target")
     benchmarks = tuple(name for name in BENCHMARKS if name in (named or default))
-    return Plan(benchmarks, cells, rounds)
+    return Plan(benchmarks, cells, rounds, empty_caches)
 
 
 def _against_peers(

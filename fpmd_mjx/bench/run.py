@@ -55,13 +55,13 @@ def _measure(plan: Plan, results: "Results") -> None:
                 results.add(cell, IN_OWN_PROCESS[name](cell))
     for cell in plan.cells:
         if "curve" in plan.benchmarks:
-            target.curve(cell, partial(results.add, cell))
+            target.curve(cell, plan.empty_caches, partial(results.add, cell))
         if "target" in plan.benchmarks:
-            target.reach(cell, partial(results.add, cell))
+            target.reach(cell, plan.empty_caches, partial(results.add, cell))
         if "peers-speed" in plan.benchmarks:
-            speed.measure(cell, plan.rounds, partial(results.add, cell))
+            speed.measure(cell, plan.rounds, plan.empty_caches, partial(results.add, cell))
         if "peers-return" in plan.benchmarks:
-            time_to_return.measure(cell, partial(results.add, cell))
+            time_to_return.measure(cell, plan.empty_caches, partial(results.add, cell))
     names = tuple(name for name in plan.benchmarks if name in phases.PHASES)
     use_compile_cache()
     if "ceilings" in plan.benchmarks:
@@ -124,6 +124,7 @@ class Results:
             "versions": self._versions,
             "commit": self._commit,
             "rounds": self._plan.rounds,
+            "caches": "empty" if self._plan.empty_caches else "shared",
             "complete": complete,
             "cells": [
                 {

@@ -1,11 +1,9 @@
 """How long it takes to train a policy to a stated return, and what it learns until then."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from fpmd_mjx import config as configs
@@ -95,36 +93,38 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
             return
 
 
-def reach(cell: Cell, add: Add) -> None:
-    """Training to the cell's target, with empty caches."""
-    timed("target", cell, add, train, configs.to_yaml(cell.config), cell.target, cell.modes)
+def reach(cell: Cell, empty_caches: bool, add: Add) -> None:
+    """Training to the cell's target; arguments as of `timed`."""
+    arguments = (configs.to_yaml(cell.config), cell.target, cell.modes)
+    timed("target", cell, empty_caches, add, train, *arguments)
 
 
-def curve(cell: Cell, add: Add) -> None:
-    """Training to the end of the cell's run, with empty caches."""
-    timed("curve", cell, add, train, configs.to_yaml(cell.config), None, cell.modes)
+def curve(cell: Cell, empty_caches: bool, add: Add) -> None:
+    """Training to the end of the cell's run; arguments as of `timed`."""
+    arguments = (configs.to_yaml(cell.config), None, cell.modes)
+    timed("curve", cell, empty_caches, add, train, *arguments)
 
 
 def timed(
     name: str,
     cell: Cell,
+    empty_caches: bool,
     add: Add,
     function: Callable[..., Iterator[fresh.Record]],
     *arguments: Any,
 ) -> None:
-    """Training in a process of its own with empty caches; hands `metrics` to `add` after every
-    evaluation, and as final ones at the end, or where it is interrupted.
+    """Trains in a process of its own; hands `metrics` to `add` after every evaluation, and as final
+    ones at the end, or where it is interrupted.
 
-    function: yields a record after each evaluation, with the fields of `train`'s, and eval_seconds
-    where they are not part of its train_seconds. It is stopped where that is on target or beyond
-    the cell's limit of wall seconds, and, if the run is to be whole, where it will not end within
-    that limit.
+    empty_caches: as of a `Plan`. function: yields a record after each evaluation, with the fields
+    of `train`'s, and eval_seconds where they are not part of its train_seconds. It is stopped where
+    that is on target or beyond the cell's limit of wall seconds, and, if the run is to be whole,
+    where it will not end within that limit.
     """
     begin = time.perf_counter()
     records: list[fresh.Record] = []
     projected: float | None = None
-    with tempfile.TemporaryDirectory() as folder:
-        env = fresh.empty_caches(Path(folder))
+    with fresh.caches(empty_caches) as env:
         try:
             with closing(fresh.run(function, *arguments, env=env)) as yielded:
                 for record in yielded:

@@ -44,6 +44,17 @@ def test_what_it_yields_comes_over() -> None:
     assert second == {"cache": "somewhere/xla"}
 
 
+def test_a_process_has_empty_caches_or_those_of_the_user() -> None:
+    with fresh.caches(empty=True) as env:
+        folders = [Path(folder) for folder in env.values()]
+        assert env.keys() == fresh.empty_caches(Path()).keys()
+        assert folders[0].parent.is_dir()
+        assert not any(folder.exists() for folder in folders)
+    assert not folders[0].parent.exists()
+    with fresh.caches(empty=False) as env:
+        assert env == {}
+
+
 def test_a_users_mistake_is_raised_here() -> None:
     found = fresh.run(refuses)
     assert next(found) == {"so far": 1}

@@ -57,8 +57,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(latency, "measurements", choices)
     monkeypatch.setattr(run, "use_compile_cache", lambda: None)
 
-    def peers(cell: Any, rounds: int, add: Any) -> None:
-        log.append(f"peers-speed of {cell.config.num_envs} in {rounds}")
+    def peers(cell: Any, rounds: int, empty_caches: bool, add: Any) -> None:
+        caches = "empty" if empty_caches else "shared"
+        log.append(f"peers-speed of {cell.config.num_envs} in {rounds}, {caches} caches")
         add({"peers-speed.x.ratio_to_brax_sac": Quartiles(1.0, 2.0, 3.0)})
 
     monkeypatch.setattr(speed, "measure", peers)
@@ -112,7 +113,7 @@ def test_the_file_has_everything_and_report_shows_it(
     assert cli.main(["bench", *words, "--out", str(path), "seeds=2"]) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     content = json.loads(path.read_text())
-    parts = {"command", "device", "versions", "commit", "rounds", "complete", "cells"}
+    parts = {"command", "device", "versions", "commit", "rounds", "caches", "complete", "cells"}
     assert content.keys() == parts
     assert content["complete"]
     assert content["rounds"] == 3
@@ -181,16 +182,30 @@ def test_peers_are_compared_for_each_cell(
     log: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.run(make_plan(["peers-speed", "task=playground/FishSwim", "num_envs=8,16"], 2), None)
-    assert log == ["peers-speed of 8 in 2", "peers-speed of 16 in 2"]
+    assert log == [f"peers-speed of {n} in 2, empty caches" for n in (8, 16)]
     assert capsys.readouterr().out.splitlines() == [
         f"peers-speed.x.ratio_to_brax_sac[num_envs={n}] 2" for n in (8, 16)
     ]
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_file_and_the_report_say_which_caches(
+    log: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], shared: bool
+) -> None:
+    path = tmp_path / "bench.json"
+    words = ["bench", "peers-speed", "task=playground/FishSwim", "--rounds", "2"]
+    assert cli.main([*words, "--out", str(path), *["--shared-caches"] * shared]) == 0
+    caches = "shared" if shared else "empty"
+    assert log == [f"peers-speed of 64 in 2, {caches} caches"]
+    assert json.loads(path.read_text())["caches"] == caches
+    assert ("Compile caches were shared" in report.render([path])) == shared
+
+
 def test_bounds_stand_in_the_row_of_what_they_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def peers(cell: Any, add: Any) -> None:
+    def peers(cell: Any, empty_caches: bool, add: Any) -> None:
+        assert empty_caches
         reached = cell.config.seed == 0
         prefix = "" if reached else "more_than_"
         add({"peers-return.x.reached": float(reached), f"peers-return.x.{prefix}seconds": 20.5})

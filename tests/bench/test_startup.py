@@ -116,7 +116,7 @@ def test_training_ends_with_the_run_and_evaluates_as_often_as_the_run_does(recor
 
 def reach(cell: Cell) -> list[dict[str, float]]:
     found: list[Any] = []
-    target.reach(cell, found.append)
+    target.reach(cell, True, found.append)
     return found
 
 
@@ -164,6 +164,21 @@ def test_training_beyond_its_limit_is_stopped_and_its_seconds_are_bounds(
     }
 
 
+@pytest.mark.parametrize("empty", [True, False])
+def test_caches_are_empty_or_the_users(
+    plain: Toy, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    seen: list[dict[str, str]] = []
+
+    def run(function: Callable[..., Any], *arguments: Any, env: dict[str, str]) -> Iterator[Any]:
+        seen.append(env)
+        yield from ()
+
+    monkeypatch.setattr(fresh, "run", run)
+    target.reach(Cell("", plain.config, target=7.0), empty, lambda metrics: None)
+    assert ["JAX_COMPILATION_CACHE_DIR" in env for env in seen] == [empty]
+
+
 def test_an_interruption_leaves_the_last_evaluation_as_a_bound(
     plain: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,5 +190,5 @@ def test_an_interruption_leaves_the_last_evaluation_as_a_bound(
     monkeypatch.setattr(fresh, "run", run)
     found: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        target.reach(Cell("", plain.config, target=7.0), found.append)
+        target.reach(Cell("", plain.config, target=7.0), True, found.append)
     assert found[0]["target.more_than_train_seconds"] == 1.5

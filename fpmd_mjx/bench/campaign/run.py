@@ -361,7 +361,9 @@ def failure(status: int, output: str) -> str:
     """Why a command failed, in one line. status: its exit code; output: all that it printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     memory = [line for line in lines if out_of_memory(line)]
-    said = (memory or lines or [""])[-1][:300]
+    # A process of a command tells its own error first, and then the command that it has failed.
+    errors = [line for line in lines if "failed in its own process" not in line]
+    said = (memory or errors or lines or [""])[-1][:300]
     if status < 0:
         name = signal.Signals(-status).name
         hint = ", as the system does when memory is short" if status == -signal.SIGKILL else ""

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -22,7 +20,7 @@ from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Quartiles, interleave, rates, ratio
 from fpmd_mjx.config import Config
 from fpmd_mjx.program import make_program
-from fpmd_mjx.train import seed_array
+from fpmd_mjx.train import seed_array, use_compile_cache
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,17 @@ class Chunk:
 
 
 def measure(
-    cell: Cell, rounds: int, add: Callable[[Mapping[str, Quartiles | float]], None]
+    cell: Cell,
+    rounds: int,
+    empty_caches: bool,
+    add: Callable[[Mapping[str, Quartiles | float]], None],
 ) -> None:
-    """Compares on the cell's task, in a process of its own with empty caches, and hands metrics
-    to `add`: first seconds of compilation, and at the end, or where it is interrupted, the rates
-    over the rounds until then."""
+    """Compares on the cell's task, in a process of its own, and hands metrics to `add`: first
+    seconds of compilation, and at the end, or where it is interrupted, the rates over the rounds
+    until then. rounds, empty_caches: as of a `Plan`."""
     sides: list[Side] = []
     seconds: list[list[float]] = []
-    with TemporaryDirectory() as folder:
-        env = fresh.empty_caches(Path(folder))
+    with fresh.caches(empty_caches) as env:
         try:
             with closing(
                 fresh.run(compare, cell.overrides, cell.variants, rounds, env=env)
@@ -93,6 +93,7 @@ def compare(
 ) -> Iterator[fresh.Record]:
     """Yields the fields of each `Side` once it is compiled, brax's first, and then the seconds of
     each round. overrides, variants: of a `Cell`."""
+    use_compile_cache()
     chunks = [brax_sac(configs.load([*overrides]))]
     yield vars(chunks[0].side)
     for variant in variants:

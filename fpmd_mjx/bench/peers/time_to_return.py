@@ -16,18 +16,22 @@ from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax
 from fpmd_mjx.bench.plan import PEER_ALGORITHMS, Cell
+from fpmd_mjx.train import use_compile_cache
 
 
-def measure(cell: Cell, add: target.Add) -> None:
-    """Trains each to the cell's target, one after the other, each in a process of its own with
-    empty caches, and hands its metrics to `add` when it has ended."""
+def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:
+    """Trains each to the cell's target, one after the other, each in a process of its own, and
+    hands its metrics to `add` when it has ended. empty_caches: as of a `Plan`."""
     config = cell.config
     name = f"peers-return.{config.actor.name}"
-    target.timed(name, cell, add, target.train, configs.to_yaml(config), cell.target, cell.modes)
+    text = configs.to_yaml(config)
+    goal = (cell.target, cell.modes)
+    target.timed(name, cell, empty_caches, add, target.train, text, *goal)
     for algorithm in PEER_ALGORITHMS if cell.peer is None else (cell.peer,):
         task = (config.task.name, config.task.impl)
         name = f"peers-return.brax_{algorithm}"
-        target.timed(name, cell, add, train, algorithm, *task, config.seed, cell.target)
+        arguments = (algorithm, *task, config.seed, cell.target)
+        target.timed(name, cell, empty_caches, add, train, *arguments)
 
 
 def train(
@@ -50,6 +54,7 @@ def train(
     Raises:
         ConfigError: if Playground has no such task, or no tuned settings for it.
     """
+    use_compile_cache()
     clock = Clock()
     records: SimpleQueue[fresh.Record | None] = SimpleQueue()
 

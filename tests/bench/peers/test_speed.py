@@ -89,6 +89,7 @@ def test_all_variants_are_compared_in_turns_with_brax(
         asked.append(config)
         return ours
 
+    monkeypatch.setattr(speed, "use_compile_cache", lambda: None)
     monkeypatch.setattr(speed, "brax_sac", lambda config: brax)
     monkeypatch.setattr(speed, "fpmd", fpmd)
     monkeypatch.setattr(speed.Chunk, "run", lambda chunk: ran.append(chunk.side.name))
@@ -137,7 +138,7 @@ def test_an_interruption_leaves_the_rounds_until_then(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fresh, "run", run)
     found: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        speed.measure(CELL, 5, found.append)
+        speed.measure(CELL, 5, True, found.append)
     assert found[:2] == [
         {"peers-speed.brax_sac.compile_seconds": 1.5},
         {"peers-speed.ours.compile_seconds": 2.5},

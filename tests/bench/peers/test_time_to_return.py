@@ -42,6 +42,14 @@ BOTH = {
 }
 
 
+@pytest.fixture(autouse=True)
+def caches(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """How often the user's compile cache, which these tests leave alone, was asked for."""
+    asked: list[bool] = []
+    monkeypatch.setattr(time_to_return, "use_compile_cache", lambda: asked.append(True))
+    return asked
+
+
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
 def test_time_to_a_return_holds_no_other_time(
     algorithm: str, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +80,7 @@ def test_settings_are_the_tuned_ones_and_every_reset_is_followed_by_an_evaluatio
 
 
 def test_records_say_what_is_reached_and_failures_come_over(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caches: list[bool]
 ) -> None:
     def train(environment: Any, progress_fn: Any, **settings: Any) -> None:
         assert settings["seed"] == 3
@@ -85,6 +93,7 @@ def test_records_say_what_is_reached_and_failures_come_over(
     records = time_to_return.train("ppo", TASK, "jax", 3, 0.5)
     found = [next(records), next(records)]
     assert [(x["env_steps"], x["reached"]) for x in found] == [(0, False), (10, True)]
+    assert caches == [True]
     with pytest.raises(ZeroDivisionError):
         next(records)
 
@@ -101,14 +110,14 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(fresh, "run", run)
     found: list[Any] = []
-    time_to_return.measure(cell, found.append)
+    time_to_return.measure(cell, True, found.append)
     assert asked == [
         (target.train, configs.to_yaml(cell.config), 9.0),
         (time_to_return.train, "sac", TASK, "auto", 4, 9.0),
         (time_to_return.train, "ppo", TASK, "auto", 4, 9.0),
     ]
     asked.clear()
-    time_to_return.measure(dataclasses.replace(cell, peer="ppo"), lambda metrics: None)
+    time_to_return.measure(dataclasses.replace(cell, peer="ppo"), True, lambda metrics: None)
     assert [x[1] for x in asked[1:]] == ["ppo"]
     for name, metrics in zip(("fpmd_r", "brax_sac", "brax_ppo"), found, strict=True):
         assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
