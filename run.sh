@@ -31,6 +31,8 @@ Usage: ./run.sh COMMAND [arguments]
   setup              install or update .venv (every other command does so when it must)
   test [ARGS]        lint, format, types and tests; ARGS go to pytest, which without any takes two
                      processes
+  gpu [ARGS]         measure this machine's GPU: `fpmd bench campaign gpu ARGS`; --minutes 10 ends in time,
+                     --rehearse runs every cell at toy size on the CPU
   fpmd ARGS          the command line of the trainer, e.g. ./run.sh fpmd train --help
   SUITE [ARGS]       run configs/suite/SUITE.yaml: `fpmd suite SUITE ARGS`
 
@@ -141,6 +143,10 @@ case $command in
   fpmd)
     locked_setup
     exec "$python" -m fpmd_mjx.cli "$@"
+    ;;
+  gpu)
+    locked_setup
+    exec "$python" -m fpmd_mjx.cli bench campaign gpu "$@"
     ;;
   *)
     if [[ $command == */* || ! -f $root/configs/suite/$command.yaml ]]; then

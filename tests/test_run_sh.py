@@ -96,6 +96,7 @@ def test_passes_arguments_through(clone: Clone):
     run = "ran: -m fpmd_mjx.cli"
     assert clone.run("smoke", "seeds=2", "a b").stdout == f"{run} suite smoke seeds=2 a b\n"
     assert clone.run("fpmd", "train", "--help").stdout == f"{run} train --help\n"
+    assert clone.run("gpu", "--minutes", "9").stdout == f"{run} bench campaign gpu --minutes 9\n"
 
 
 def test_installs_when_what_is_to_be_installed_changed(clone: Clone):

@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -361,8 +362,9 @@ def failure(status: int, output: str) -> str:
     """Why a command failed, in one line. status: its exit code; output: all that it printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     memory = [line for line in lines if out_of_memory(line)]
-    # A process of a command tells its own error first, and then the command that it has failed.
-    errors = [line for line in lines if "failed in its own process" not in line]
+    # The process that a command starts tells its own error first, then the command that it failed.
+    errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception)): ", line)]
+    errors = [line for line in errors if "failed in its own process" not in line]
     said = (memory or errors or lines or [""])[-1][:300]
     if status < 0:
         name = signal.Signals(-status).name

@@ -62,7 +62,7 @@ def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
         for label, metric in cell.figures.items()
     ]
     rows = [row for row in rows if any(row[1])] or rows[:1]
-    lines = []
+    lines: list[str] = []
     for label, values in rows:
         title = "" if lines else cell.title
         lines.append(f"| {title} | {label} | {' | '.join(x or NOT_MEASURED for x in values)} |")

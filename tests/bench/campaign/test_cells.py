@@ -28,7 +28,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def read(*entries: dict[str, Any], toy: bool = False, **more: Any) -> tuple[cells.Cell, ...]:
         (tmp_path / "campaign").mkdir(exist_ok=True)
         tree = {"description": "d", "toy": {"num_envs": 4}, "cells": list(entries)} | more
-        (tmp_path / "campaign" / "mine.yaml").write_text(yaml.safe_dump(tree))
+        (tmp_path / "campaign" / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         return cells.load("mine", toy).cells
 
     monkeypatch.setattr("fpmd_mjx.config.configs_dir", lambda: tmp_path)

@@ -194,6 +194,31 @@ def test_a_missing_package_is_told_not_failed(
     assert store.open("one") is None
 
 
+@pytest.mark.parametrize(
+    ("status", "output", "reason"),
+    [
+        (2, "x\nfpmd: learn.batch=0 is not possible.\n", "exit code 2: fpmd: learn.batch=0 is not"),
+        (
+            1,
+            "Traceback\n  File x\njax.errors.JaxRuntimeError: INTERNAL: no kernel\n"
+            "Traceback\n  for record in fresh.run(start):\n"
+            "RuntimeError: start failed in its own process, status 1\n",
+            "exit code 1: jax.errors.JaxRuntimeError: INTERNAL: no kernel",
+        ),
+        (
+            1,
+            "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n"
+            "RuntimeError: start failed in its own process, status 1\n",
+            "exit code 1: jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory",
+        ),
+        (-11, "", "killed by SIGSEGV"),
+        (1, "", "exit code 1"),
+    ],
+)
+def test_the_reason_of_a_failure(status: int, output: str, reason: str) -> None:
+    assert run.failure(status, output).startswith(reason)
+
+
 # ---------------------------------------------------------------------------------- seeds in parts
 
 
