@@ -19,6 +19,7 @@ BENCHMARKS = {
     "floor": "the arithmetic and bytes of an update and a vector step, and the least they can take",
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
     "ceilings": "the device's largest products and copies, and what a kernel and a wait cost",
+    "profile": "the kernels of a few iterations, or of part=collect or part=learn of them",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
     "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
@@ -27,7 +28,7 @@ BENCHMARKS = {
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
 }
 
-NAMED_ONLY = ("ceilings", "kernels")
+NAMED_ONLY = ("ceilings", "kernels", "profile")
 """They look into the device and the compiled program: no part of a comparison of speed."""
 
 
@@ -45,6 +46,7 @@ class Peers:
 
 
 PEER_ALGORITHMS = ("sac", "ppo")
+PROFILED = ("collect", "learn", "program")
 
 PEERS = {
     "peers-speed": Peers(
@@ -100,7 +102,8 @@ class Cell:
     nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
     `target` and `peers-return`; limit: wall seconds after which they end without it; variants:
     further overrides of each side that `peers-speed` compares; peer: which of `PEER_ALGORITHMS`
-    `peers-return` trains, all of them where it is None."""
+    `peers-return` trains, all of them where it is None; part: which of `PROFILED` `profile` runs.
+    """
 
     label: str
     config: Config
@@ -109,6 +112,7 @@ class Cell:
     limit: float | None = None
     variants: tuple[tuple[str, ...], ...] = ()
     peer: str | None = None
+    part: str = "program"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ def make_plan(words: list[str], rounds: int) -> Plan:
         raise ConfigError(f"--rounds {rounds} is not possible: give at least 1.")
     overrides = [word for word in words if "=" in word]
     named = [word for word in words if "=" not in word]
+    if "profile" not in named and any(_key(word) == "part" for word in overrides):
+        raise ConfigError("part=NAME is of benchmark profile: add it, or leave part out.")
     for name in named:
         if name not in BENCHMARKS:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
@@ -203,10 +209,15 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
         if peer is not None and peer not in PEER_ALGORITHMS:
             known = ", ".join(PEER_ALGORITHMS)
             raise ConfigError(f"peer={peer} is unknown: choose one of {known}, or leave it out.")
+        part = chosen.pop("part", "program")
+        if part not in PROFILED:
+            known = ", ".join(PROFILED)
+            raise ConfigError(f"part={part} is unknown: choose one of {known}.")
         words = tuple(f"{key}={value}" for key, value in chosen.items())
         for variant in variants:
             configs.load([*words, *variant])  # raises
-        cells.append(Cell(label, configs.load(list(words)), words, target, limit, variants, peer))
+        config = configs.load(list(words))
+        cells.append(Cell(label, config, words, target, limit, variants, peer, part))
     return cells
 
 
