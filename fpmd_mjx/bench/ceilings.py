@@ -129,9 +129,12 @@ def _one_call(call: Callable[[], Any], clock: Callable[[], float] = time.perf_co
     return clock() - start
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _random(shape: tuple[int, ...], dtype: Any, seed: int) -> jax.Array:
+    size = math.prod(shape)
     numbers = jax.random.normal(jax.random.key(seed), (RANDOM_NUMBERS,), dtype)
-    return jax.block_until_ready(jnp.resize(numbers, shape))
+    repeated = jnp.broadcast_to(numbers, (-(-size // RANDOM_NUMBERS), RANDOM_NUMBERS))
+    return repeated.reshape(-1)[:size].reshape(shape)
 
 
 def dispatch_seconds() -> float:

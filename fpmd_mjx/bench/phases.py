@@ -4,7 +4,7 @@ A chunk of each is the work of one epoch: as many iterations, compiled into one 
 hand on a donated state as training does. So their seconds compare directly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -87,8 +87,18 @@ class Workload:
     only ever see random actions.
     """
 
-    def __init__(self, program: Program, names: tuple[str, ...]) -> None:
-        """Compiles what `names`, of `PHASES`, need, and collects until learning can begin."""
+    def __init__(
+        self,
+        program: Program,
+        names: tuple[str, ...],
+        parts: Mapping[str, Callable[..., Any]] = PARTS,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Compiles what `names`, of `PHASES`, need, and collects until learning can begin.
+
+        parts: functions in place of those in `PARTS`, by the same names; options: of the compiler,
+        added to the program's.
+        """
         self.program = program
         lowered: dict[str, jax.stages.Lowered] = {}
         if "physics" in names:
@@ -99,12 +109,12 @@ class Workload:
         if trains(names):
             state = program.traced_init.out_info
             lowered["init"] = program.traced_init.lower()
-            for name in PARTS:
+            for name in parts:
                 if name in names or name == "collect":  # which fills the replay, too
-                    lowered[name] = _donating(PARTS[name], program).lower(state)
-        options: Any = program.compiler_options
+                    lowered[name] = _donating(parts[name], program).lower(state)
+        chosen: Any = {**program.compiler_options, **(options or {})}
         with ThreadPoolExecutor() as pool:
-            compiled = pool.map(lambda part: part.compile(options), lowered.values())
+            compiled = pool.map(lambda part: part.compile(chosen), lowered.values())
             self.compiled = dict(zip(lowered, compiled, strict=True))
         if "physics" in names:
             self._physics = self.compiled["physics_init"](seed_array(program.config))

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "floor": "the arithmetic and bytes of an update and a vector step, and the least they can take",
     "latency": "choosing an action: each evaluation mode, a Gaussian and a diffusion policy",
     "ceilings": "the device's largest products and copies, and what a kernel and a wait cost",
+    "profile": "the kernels of a few iterations, or of part=collect or part=learn of them",
     "startup": "from the command to training, and compilation, with an empty and a full cache",
     "memory": "what a training epoch holds, against the plan",
     "kernels": "what an H200 launches for an update and a vector step; needs no GPU",
@@ -29,7 +30,7 @@ BENCHMARKS = {
     "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
 }
 
-NAMED_ONLY = ("ceilings", "kernels", "check", "curve")
+NAMED_ONLY = ("ceilings", "kernels", "profile", "check", "curve")
 """Not part of a command that names no benchmark: they look at the device or into the compiled
 program, or train."""
 
@@ -48,6 +49,7 @@ class Peers:
 
 
 PEER_ALGORITHMS = ("sac", "ppo")
+PROFILED = ("collect", "learn", "program")
 
 PEERS = {
     "peers-speed": Peers(
@@ -99,13 +101,20 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid. label: what sets it apart, such as `seeds=1,num_envs=64`, empty if
-    nothing does; overrides: `key=value` that make its config; target: the return of the benchmarks
-    `target` and `peers-return`; limit: wall seconds after which they end without it; variants:
-    further overrides of each side that `peers-speed` compares; peer: which of `PEER_ALGORITHMS`
-    `peers-return` trains, all of them where it is None; modes: of the evaluations of `target` and
-    `curve`, the first of which the target is of; whole: end `curve` as soon as it turns out that it
-    will not end within its limit."""
+    """One point of the grid.
+
+    Attributes:
+        label: what sets it apart, such as `seeds=1,num_envs=64`; empty if nothing does.
+        config: of its runs.
+        overrides: the `key=value` that make its config.
+        target: the return of `target` and `peers-return`.
+        limit: wall seconds after which `target`, `curve` and `peers-return` end.
+        variants: further overrides of each side that `peers-speed` compares.
+        peer: which of `PEER_ALGORITHMS` `peers-return` trains; None for all of them.
+        part: which of `PROFILED` `profile` runs.
+        modes: of the evaluations of `target` and `curve`; the target is of the first one.
+        whole: whether `curve` ends as soon as it turns out that it will not end within its limit.
+    """
 
     label: str
     config: Config
@@ -116,6 +125,7 @@ class Cell:
     peer: str | None = None
     modes: tuple[str, ...] = ("one_step",)
     whole: bool = False
+    part: str = "program"
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,8 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
         raise ConfigError(f"--rounds {rounds} is not possible: give at least 1.")
     overrides = [word for word in words if "=" in word]
     named = [word for word in words if "=" not in word]
+    if "profile" not in named and any(_key(word) == "part" for word in overrides):
+        raise ConfigError("part=NAME is of benchmark profile: add it, or leave part out.")
     for name in named:
         if name not in BENCHMARKS:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
@@ -218,6 +230,10 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
         if peer is not None and peer not in PEER_ALGORITHMS:
             known = ", ".join(PEER_ALGORITHMS)
             raise ConfigError(f"peer={peer} is unknown: choose one of {known}, or leave it out.")
+        part = chosen.pop("part", "program")
+        if part not in PROFILED:
+            known = ", ".join(PROFILED)
+            raise ConfigError(f"part={part} is unknown: choose one of {known}.")
         modes = tuple(chosen.pop("modes", "one_step").strip("[]").split(","))
         whole = chosen.pop("whole", "false")
         if whole not in ("true", "false"):
@@ -230,12 +246,13 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
                 label,
                 configs.load(list(words)),
                 words,
-                target,
-                limit,
-                variants,
-                peer,
-                modes,
-                whole == "true",
+                target=target,
+                limit=limit,
+                variants=variants,
+                peer=peer,
+                part=part,
+                modes=modes,
+                whole=whole == "true",
             )
         )
     return cells

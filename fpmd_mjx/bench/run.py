@@ -13,7 +13,17 @@ import yaml
 
 from fpmd_mjx import config as configs
 from fpmd_mjx import logs, memory
-from fpmd_mjx.bench import ceilings, check, floor, kernels, latency, phases, startup, target
+from fpmd_mjx.bench import (
+    ceilings,
+    check,
+    floor,
+    kernels,
+    latency,
+    phases,
+    profile,
+    startup,
+    target,
+)
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
 from fpmd_mjx.bench.timing import Measured, Metric, Metrics, Quartiles, Table, interleave, rates
@@ -75,6 +85,9 @@ def _measure(plan: Plan, results: "Results") -> None:
         _phases(plan, names, results)
     if "latency" in plan.benchmarks:
         _latency(plan, results)
+    if "profile" in plan.benchmarks:  # last: the profiler may leave its hooks behind
+        for cell in plan.cells:
+            results.add(cell, profile.profile(cell))
 
 
 class Results:

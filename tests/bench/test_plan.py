@@ -51,6 +51,15 @@ def test_the_target_and_the_limit_of_peers() -> None:
     assert [cell.peer for cell in cells] == ["ppo", "ppo"]
 
 
+def test_the_part_that_is_profiled() -> None:
+    assert [cell.part for cell in make_plan(["profile"], 3).cells] == ["program"]
+    cells = make_plan(["profile", "part=collect,learn"], 3).cells
+    assert [(cell.label, cell.part) for cell in cells] == [
+        ("part=collect", "collect"),
+        ("part=learn", "learn"),
+    ]
+
+
 def test_without_their_packages_a_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "brax" else object()
@@ -102,6 +111,8 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
         (["peers-return", "target=8", "peer=td3"], "peer=td3 is unknown: choose one of sac, ppo"),
         (["learn", "peer=sac"], "peer=NAME is of benchmark peers-return"),
+        (["profile", "part=physics"], "part=physics is unknown: choose one of collect, learn"),
+        (["learn", "part=learn"], "part=NAME is of benchmark profile"),
         (["peers-speed", "actor=sac"], "actor=sac is unknown"),
         (["peers-speed", "learn.policy_delay=1,0"], "learn.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
@@ -127,7 +138,7 @@ def test_the_examples_of_the_docs_are_possible() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
     lines = [line.strip() for line in text.splitlines() if line.startswith("    fpmd bench ")]
     examples = [shlex.split(line)[2:] for line in lines if "[" not in line]
-    assert len(examples) == 7
+    assert len(examples) == 9
     for words in examples:
         if "--out" in words:
             del words[words.index("--out") :]

@@ -93,6 +93,17 @@ def test_the_device_is_measured_once_for_all_cells(
     ]
 
 
+def test_each_cell_is_profiled_at_the_end(log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(cell: Any) -> dict[str, float]:
+        log.append(f"profile of {cell.part}")
+        return {}
+
+    monkeypatch.setattr(run.profile, "profile", measure)
+    run.run(make_plan(["profile", "learn", "part=collect,learn"], 1), None)
+    assert log[-2:] == ["profile of collect", "profile of learn"]
+    assert set(log[:-2]) == {"learn"}
+
+
 def test_lines_are_name_metric_and_value(
     log: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
