@@ -134,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     campaign.add_argument("--rehearse", action="store_true", help="toy sizes, on any device")
     campaign.add_argument("--dry-run", action="store_true", help="say what would be measured")
     campaign.add_argument(
+        "--table", action="store_true", help="write the tables of the results anew, measure nothing"
+    )
+    campaign.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: benchmarks/gpu; rehearsal: runs"
     )
     campaign.add_argument(
@@ -239,8 +242,10 @@ def _campaign(args: argparse.Namespace) -> int:
     if args.minutes is not None and not args.minutes > 0:
         raise ConfigError(f"--minutes {args.minutes} is not possible: give a number above 0.")
     _quiet()
-    from fpmd_mjx.bench.campaign.run import Options, run_campaign
+    from fpmd_mjx.bench.campaign.run import Options, run_campaign, write_tables
 
+    if args.table:
+        return write_tables(args.name)
     options = Options(
         out=args.out,
         minutes=args.minutes,

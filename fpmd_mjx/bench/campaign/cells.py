@@ -19,10 +19,10 @@ ROUNDS = 3
 TOY_SECONDS, TOY_LIMIT = 40.0, 300.0
 """Estimate and limit of a cell in a rehearsal, with two cores that other work may share."""
 
-_KEYS = {"description", "toy", "cells"}
+_KEYS = {"description", "toy", "readme", "cells"}
 _CELL_KEYS = {
     *("name", "title", "bench", "each", "seconds", "limit"),  # which each cell has, but for each
-    *("rounds", "env", "needs", "seeds", "figures", "readme", "toy"),
+    *("rounds", "env", "needs", "seeds", "figures", "toy"),
 }
 
 
@@ -42,7 +42,6 @@ class Cell:
         seeds: how many seeds it trains in all, in as many parts as the time asks for; 0 where the
             command says it itself.
         figures: label -> metric of its row in the table; `*` in a metric stands for every seed.
-        readme: whether the README's table has it.
     """
 
     name: str
@@ -55,16 +54,17 @@ class Cell:
     needs: tuple[str, ...]
     seeds: int
     figures: Mapping[str, str]
-    readme: bool
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """description: one line for people; cells: in order of value."""
+    """description: one line for people; cells: in order of value; readme: names of those that the
+    README shows."""
 
     name: str
     description: str
     cells: tuple[Cell, ...]
+    readme: tuple[str, ...] = ()
 
 
 def load(name: str, toy: bool = False) -> Campaign:
@@ -90,7 +90,10 @@ def load(name: str, toy: bool = False) -> Campaign:
             raise ConfigError(f"{path.name} has two cells named {each}: rename one of them.")
         if not re.fullmatch(r"[\w.-]+", each):
             raise ConfigError(f"{path.name} has a cell named {each}: use letters, digits, . _ -")
-    return Campaign(name, tree["description"], tuple(cells))
+    readme = tuple(tree.get("readme", ()))
+    if not toy:  # a rehearsal has other names
+        matching(tuple(cells), list(readme))
+    return Campaign(name, tree["description"], tuple(cells), readme)
 
 
 def matching(cells: tuple[Cell, ...], patterns: list[str]) -> set[str]:
@@ -132,7 +135,6 @@ def _cells(entry: Mapping[str, Any], toy: Mapping[str, Any] | None) -> Iterator[
             needs=tuple(fill(need) for need in entry.get("needs", [])),
             seeds=entry.get("seeds", 0) if toy is None else min(entry.get("seeds", 0), 2),
             figures=entry.get("figures", {}),
-            readme=entry.get("readme", False),
         )
 
 

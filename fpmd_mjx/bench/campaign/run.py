@@ -101,10 +101,19 @@ def run_campaign(name: str, options: Options) -> int:
                 signal.SIGINT, "campaign interrupted; the same command goes on from what is there"
             ) from None
         finally:
-            table.write(campaign, folder)
+            if folder == RESULTS:
+                table.write_pages(campaign, configs_dir().parent)
+            else:
+                table.write(campaign, folder)
             if options.keep_cache is not None:
                 cache.pack(options.keep_cache)
     return runner.failures
+
+
+def write_tables(name: str) -> int:
+    """Writes the tables of this checkout anew, from the results in `RESULTS`."""
+    table.write_pages(cells.load(name), configs_dir().parent)
+    return 0
 
 
 def card() -> Iterator[fresh.Record]:

@@ -15,6 +15,12 @@ from fpmd_mjx.evaluate import interval
 
 NOT_MEASURED = "not measured"
 
+PAGES = {"README.md": True, "docs/gpu.md": False}
+"""Pages that show the results in benchmarks/gpu, and whether only what is for the README."""
+
+BLOCK = "benchmarks/gpu"
+"""Name of the part of a page that is generated; see `block`."""
+
 _PREFIXES = {12: "T", 9: "G", 6: "M", 0: "", -3: "m", -6: "µ", -9: "n"}
 
 
@@ -22,6 +28,15 @@ def write(campaign: Campaign, folder: Path) -> None:
     """Writes table.md in `folder`, of all its cards."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(render(campaign, folder))
+
+
+def write_pages(campaign: Campaign, root: Path) -> None:
+    """Writes the tables of a checkout anew: benchmarks/gpu/table.md and those of `PAGES`."""
+    folder = root / "benchmarks" / "gpu"
+    write(campaign, folder)
+    for name, readme in PAGES.items():
+        page = root / name
+        page.write_text(block(page.read_text(), BLOCK, render(campaign, folder, readme)))
 
 
 def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:
@@ -33,7 +48,7 @@ def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:
     cards = [_device(campaign, store) or store.folder.name for store in stores] or ["a GPU"]
     lines = [f"| measurement | figure | {' | '.join(cards)} |", f"|---|---|{'---:|' * len(cards)}"]
     for cell in campaign.cells:
-        if cell.readme or not readme:
+        if not readme or cell.name in campaign.readme:
             lines += _rows(cell, [store.complete(cell.name) for store in stores] or [None])
     if not readme:
         lines += ["", *(note for store in stores for note in _notes(campaign, store))]

@@ -78,6 +78,13 @@ def test_mistakes_in_the_file_are_named(load: Any, change: dict[str, Any], messa
         load(entry | change)
 
 
+def test_the_readme_shows_cells_that_there_are(load: Any) -> None:
+    entry = ENTRY | {"name": "one", "bench": "program", "title": "", "each": [{}]}
+    load(entry, readme=["one"])
+    with pytest.raises(ConfigError, match="cell two is unknown"):
+        load(entry, readme=["two"])
+
+
 @pytest.mark.parametrize("toy", [False, True])
 @pytest.mark.parametrize("name", choices("campaign"))
 def test_every_command_of_ours_is_possible(name: str, toy: bool) -> None:

@@ -37,7 +37,6 @@ def cell(name: str = "one", how: str = "well", **changes: Any) -> Cell:
         "needs": (),
         "seeds": 0,
         "figures": {"rate": "some.rate"},
-        "readme": False,
     }
     return Cell(**settings | changes)
 

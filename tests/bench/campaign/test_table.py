@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fpmd_mjx.bench.campaign import table
+from fpmd_mjx.bench.campaign import cells, table
 from fpmd_mjx.bench.campaign.cells import Campaign
 from fpmd_mjx.bench.campaign.store import Record, Store
 
@@ -18,13 +18,16 @@ def record(name: str, metrics: dict[str, Any], status: Any = "measured") -> Reco
     return Record(name, status, reason, "p", "fpmd bench", CARD, 3.0, results=results)
 
 
+ROOT = Path(__file__).parents[3]
+
 CAMPAIGN = Campaign(
     "gpu",
     "",
     (
-        cell("a", figures={"rate": "x.rate", "other": "x.other"}, title="A", readme=True),
+        cell("a", figures={"rate": "x.rate", "other": "x.other"}, title="A"),
         cell("b", figures={"return": "c.seed_*"}, title="B"),
     ),
+    readme=("a",),
 )
 
 
@@ -86,3 +89,26 @@ def test_a_block_of_a_page_is_replaced_and_nothing_else() -> None:
     assert table.block(page, "x", "new\n") == page.replace("old", "new")
     with pytest.raises(ValueError, match="no block <!-- z -->"):
         table.block(page, "z", "")
+
+
+@pytest.mark.parametrize("name", table.PAGES)
+def test_pages_show_what_is_measured(name: str) -> None:
+    """`fpmd bench campaign --table` mends what this finds."""
+    page = (ROOT / name).read_text()
+    shown = table.render(cells.load("gpu"), ROOT / "benchmarks" / "gpu", table.PAGES[name])
+    assert table.block(page, table.BLOCK, shown) == page
+
+
+def test_the_table_is_written_into_every_page(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in table.PAGES:
+        (tmp_path / name).write_text(f"# A\n<!-- {table.BLOCK} -->\nold\n<!-- end -->\nB\n")
+    Store(tmp_path / "benchmarks/gpu/card").write(record("a", {"x.rate": 7.0}))
+    table.write_pages(CAMPAIGN, tmp_path)
+    assert "| A | rate | 7 |" in (tmp_path / "benchmarks/gpu/table.md").read_text()
+    readme, page = ((tmp_path / name).read_text() for name in table.PAGES)
+    assert "| A | rate | 7 |" in readme
+    assert "| A | rate | 7 |" in page
+    assert "commit c" in page
+    assert "commit c" not in readme
+    assert "old" not in readme
