@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         help="measure speed, start-up, memory and latency",
         description="Prints `name.metric value`. Benchmarks, by default all but those of peers:\n"
         f"{listed}",
-        epilog="A key may have several values, key=a,b: each combination is measured, in turns.",
+        epilog="A key may have several values, key=a,b: each combination is measured, in turns.\n"
+        "peer=NAME[,NAME] chooses peers; peer_divisor=128 shrinks the tuned ones, to rehearse.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument(

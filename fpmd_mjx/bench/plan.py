@@ -26,8 +26,8 @@ BENCHMARKS = {
     "check": "a run, continued and scored, and an epoch run twice: does the program work here",
     "curve": "training to the end of the run: returns of every seed; limit=SECONDS ends it before",
     "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
-    "peers-speed": "env steps and updates per second, and brax's SAC at equal settings",
-    "peers-return": "training until target=RETURN, and brax's SAC and PPO, or peer=NAME, as tuned",
+    "peers-speed": "env steps per second beside brax; peer=sac (equal settings), sac_tuned, ppo",
+    "peers-return": "training until target=RETURN, then brax as tuned by Playground; peer=sac, ppo",
 }
 
 NAMED_ONLY = ("ceilings", "kernels", "profile", "check", "curve")
@@ -40,7 +40,8 @@ class Peers:
     """Settings of a benchmark against peers, which are what the peers can do.
 
     defaults: where the command says nothing else; fixed: what it cannot change; varied: defaults of
-    the keys whose values are not cells of the grid, but sides of one comparison.
+    the keys whose values are not cells of the grid, but sides of one comparison. `peer` is one of
+    these, and can have no other values than its defaults.
     """
 
     defaults: tuple[str, ...]
@@ -48,8 +49,10 @@ class Peers:
     varied: tuple[str, ...] = ()
 
 
-PEER_ALGORITHMS = ("sac", "ppo")
 PROFILED = ("collect", "learn", "program")
+PEER_DIVISORS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Divisors of the environments and batches of Playground's tuned settings, SAC's 128 and PPO's 2048
+environments."""
 
 PEERS = {
     "peers-speed": Peers(
@@ -81,6 +84,7 @@ PEERS = {
             "learn.dtype=float32",
         ),
         varied=(
+            "peer=sac,sac_tuned,ppo",
             "actor=fpmd_m",
             "improvement.candidates=1,8,32",
             "learn.policy_delay=2,1",  # as released, and as SAC learns
@@ -95,6 +99,7 @@ PEERS = {
             "eval.episodes=128",  # as many as brax's
         ),
         fixed=("seeds=1",),
+        varied=("peer=sac,ppo",),
     ),
 }
 
@@ -110,7 +115,8 @@ class Cell:
         target: the return of `target` and `peers-return`.
         limit: wall seconds after which `target`, `curve` and `peers-return` end.
         variants: further overrides of each side that `peers-speed` compares.
-        peer: which of `PEER_ALGORITHMS` `peers-return` trains; None for all of them.
+        peers: names of brax's sides, in the benchmarks against peers.
+        peer_divisor: by what the tuned peers' sizes are divided.
         part: which of `PROFILED` `profile` runs.
         modes: of the evaluations of `target` and `curve`; the target is of the first one.
         whole: whether `curve` ends as soon as it turns out that it will not end within its limit.
@@ -122,7 +128,8 @@ class Cell:
     target: float | None = None
     limit: float | None = None
     variants: tuple[tuple[str, ...], ...] = ()
-    peer: str | None = None
+    peers: tuple[str, ...] = ()
+    peer_divisor: int = 1
     modes: tuple[str, ...] = ("one_step",)
     whole: bool = False
     part: str = "program"
@@ -157,6 +164,12 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
             raise ConfigError(f"benchmark {name} is unknown: choose one of {', '.join(close)}.")
     varied: list[str] = []
+    if not any(name in PEERS for name in named):
+        for key in map(_key, overrides):
+            if key in ("peer", "peer_divisor"):
+                raise ConfigError(
+                    f"{key} is of benchmarks {' and '.join(PEERS)}: name one, or leave {key} out."
+                )
     for name in named:
         if name in PEERS:
             overrides, varied = _against_peers(name, named, overrides)
@@ -173,8 +186,6 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
         )
     if any(cell.modes != ("one_step",) for cell in cells) and not {"curve", "target"} & set(named):
         raise ConfigError("modes=[...] are of benchmarks curve and target: add one of them.")
-    if cells[0].peer is not None and "peers-return" not in named:
-        raise ConfigError("peer=NAME is of benchmark peers-return: add it, or leave peer out.")
     default = [name for name in BENCHMARKS if name not in (*PEERS, *NAMED_ONLY)]
     if not has_target:
         default.remove("target")
@@ -207,6 +218,10 @@ def _against_peers(
                 f"{override} is not possible with {name}: peers train on Playground's tasks, such "
                 "as task=playground/CheetahRun."
             )
+    known = _axes(list(peers.varied))["peer"]
+    for peer in _axes([x for x in overrides if _key(x) == "peer"])["peer"]:
+        if peer not in known:
+            raise ConfigError(f"peer={peer} is unknown: choose among {', '.join(known)}.")
     varies = [_key(x) for x in peers.varied]
     grid = [x for x in overrides if _key(x) not in varies]
     varied = [x for key in varies for x in overrides if _key(x) == key]
@@ -218,18 +233,16 @@ def _key(override: str) -> str:
 
 
 def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
-    axes = _axes(overrides)
-    variants = tuple(_points(_axes(varied))) if varied else ()
+    axes, sides = _axes(overrides), _axes(varied)
+    peers = tuple(sides.pop("peer", ()))
+    variants = tuple(_points(sides)) if sides else ()
     cells = []
     for words in _points(axes):
         chosen = dict(word.split("=", 1) for word in words)
         label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
         target = _number("target", chosen.pop("target")) if "target" in chosen else None
         limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
-        peer = chosen.pop("peer", None)
-        if peer is not None and peer not in PEER_ALGORITHMS:
-            known = ", ".join(PEER_ALGORITHMS)
-            raise ConfigError(f"peer={peer} is unknown: choose one of {known}, or leave it out.")
+        divisor = _divisor(chosen.pop("peer_divisor", "1"))
         part = chosen.pop("part", "program")
         if part not in PROFILED:
             known = ", ".join(PROFILED)
@@ -249,7 +262,8 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
                 target=target,
                 limit=limit,
                 variants=variants,
-                peer=peer,
+                peers=peers,
+                peer_divisor=divisor,
                 part=part,
                 modes=modes,
                 whole=whole == "true",
@@ -275,6 +289,15 @@ def _points(axes: dict[str, list[str]]) -> Iterator[tuple[str, ...]]:
     """Every combination of one value for each key, as overrides."""
     for point in itertools.product(*axes.values()):
         yield tuple(f"{key}={value}" for key, value in zip(axes, point, strict=True))
+
+
+def _divisor(text: str) -> int:
+    if text not in map(str, PEER_DIVISORS):
+        raise ConfigError(
+            f"peer_divisor={text} is not possible: choose one of "
+            f"{', '.join(map(str, PEER_DIVISORS))}."
+        )
+    return int(text)
 
 
 def _number(key: str, text: str) -> float:

@@ -46,9 +46,25 @@ def test_the_target_and_the_limit_of_peers() -> None:
     [cell] = make_plan(["peers-return", "target=800", "limit=60"], 3).cells
     assert (cell.target, cell.limit, cell.config.preset) == (800.0, 60.0, "fast")
     assert cell.config.eval.episodes == 128  # as many as brax's
-    assert cell.peer is None
-    cells = make_plan(["peers-return", "target=800", "peer=ppo", "seed=0,1"], 3).cells
-    assert [cell.peer for cell in cells] == ["ppo", "ppo"]
+
+
+@pytest.mark.parametrize(
+    ("words", "peers"),
+    [
+        (["peers-speed"], ("sac", "sac_tuned", "ppo")),
+        (["peers-return", "target=8"], ("sac", "ppo")),
+    ],
+)
+def test_peers_are_sides_of_each_cell_and_can_be_chosen(
+    words: list[str], peers: tuple[str, ...]
+) -> None:
+    assert {(x.peers, x.peer_divisor) for x in make_plan(words, 3).cells} == {(peers, 1)}
+    words += ["seed=0,1", "task=playground/FishSwim"]
+    cells = make_plan([*words, "peer=ppo,sac", "peer_divisor=32"], 3).cells
+    assert [(x.label, x.peers, x.peer_divisor) for x in cells] == [
+        (f"seed={seed}", ("ppo", "sac"), 32) for seed in "01"
+    ]
+    assert make_plan(["learn"], 3).cells[0].peers == ()
 
 
 def test_the_part_that_is_profiled() -> None:
@@ -106,13 +122,20 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["target=high"], "target=high is not possible: give a finite number"),
         (["target=nan"], "target=nan is not possible"),
         (["target=1", "limit=soon"], "limit=soon is not possible"),
-        (["limit=60"], "limit=SECONDS is of training to a return: add target=RETURN"),
+        (["limit=60"], "limit=SECONDS is of training: add target=RETURN, or benchmark curve"),
         (["peers-return"], "benchmark peers-return needs a return to reach"),
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
-        (["peers-return", "target=8", "peer=td3"], "peer=td3 is unknown: choose one of sac, ppo"),
-        (["learn", "peer=sac"], "peer=NAME is of benchmark peers-return"),
+        (["curve", "whole=yes", "limit=9"], "whole=yes is not possible: give true or false"),
+        (["curve", "whole=true"], "whole=true is of benchmark curve with limit=SECONDS"),
+        (["learn", "modes=best_of_n"], r"modes=\[...\] are of benchmarks curve and target"),
         (["profile", "part=physics"], "part=physics is unknown: choose one of collect, learn"),
         (["learn", "part=learn"], "part=NAME is of benchmark profile"),
+        (["peers-return", "target=8", "peer=td3"], "peer=td3 is unknown: choose among sac, ppo."),
+        (["peers-return", "target=8", "peer=sac_tuned"], "peer=sac_tuned is unknown"),
+        (["peers-speed", "peer=sac,sac"], "peer=sac,sac has a value twice"),
+        (["peers-speed", "peer_divisor=3"], "peer_divisor=3 is not possible: choose one of 1, 2,"),
+        (["learn", "peer=sac"], "peer is of benchmarks peers-speed and peers-return: name one"),
+        (["learn", "peer_divisor=2"], "peer_divisor is of benchmarks peers-speed"),
         (["peers-speed", "actor=sac"], "actor=sac is unknown"),
         (["peers-speed", "learn.policy_delay=1,0"], "learn.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
@@ -138,7 +161,7 @@ def test_the_examples_of_the_docs_are_possible() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
     lines = [line.strip() for line in text.splitlines() if line.startswith("    fpmd bench ")]
     examples = [shlex.split(line)[2:] for line in lines if "[" not in line]
-    assert len(examples) == 9
+    assert len(examples) == 10
     for words in examples:
         if "--out" in words:
             del words[words.index("--out") :]

@@ -8,6 +8,7 @@ its training.
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 from unittest import mock
 
@@ -17,6 +18,9 @@ import jax.numpy as jnp
 from envs.physics import Impl, resolve_impl
 from envs.playground import PREFIX
 from fpmd_mjx.config import ConfigError
+
+SIZES = ("num_envs", "batch_size", "num_timesteps", "min_replay_size", "max_replay_size")
+"""The settings of `train` that a divisor makes smaller."""
 
 
 @contextmanager
@@ -82,5 +86,24 @@ def tuned(task: str, algorithm: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(
             f"task={task} has no settings that Playground tuned for SAC and PPO: choose one of its "
-            "DeepMind Control Suite, such as playground/CheetahRun."
+            "DeepMind Control Suite, such as playground/CheetahRun, or peer=sac of peers-speed."
         ) from error
+
+
+def as_tuned(algorithm: str, task: str, impl: str | None, divisor: int) -> dict[str, Any]:
+    """The arguments of `train` with what Playground tuned, its num_evals and num_resets_per_eval
+    included; `SIZES` are divided by `divisor`, for rehearsals on a small machine.
+
+    Raises ConfigError for tasks outside of Playground's DeepMind Control Suite.
+    """
+    settings = environment(task, impl) | tuned(task, algorithm)
+    for size in SIZES:
+        if size in settings:
+            settings[size] //= divisor
+    networks = settings.pop("network_factory", {})
+    return settings | {"network_factory": partial(network_factory(algorithm), **networks)}
+
+
+def side_name(algorithm: str, divisor: int) -> str:
+    """A peer's name in metrics; divided sizes show in it."""
+    return f"brax_{algorithm}" if divisor == 1 else f"brax_{algorithm}.divisor_{divisor}"

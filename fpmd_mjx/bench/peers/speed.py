@@ -1,15 +1,18 @@
-"""Speed of this program and of brax's SAC at equal settings, in turns.
+"""Speed of this program and of brax's SAC and PPO, in turns.
 
-Both sides have the environments, batch, updates, networks, replay and warm-up of the cell's config;
-what FPMD alone has is varied: every one of the cell's `variants` is a side of its own.
+At equal settings, brax's SAC has the environments, batch, updates, networks, replay and warm-up of
+the cell's config. What FPMD alone has is varied: every one of the cell's `variants` is a side of
+its own. SAC and PPO as Playground tuned them are further sides, with settings of their own.
 """
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import jax
 
@@ -21,6 +24,9 @@ from fpmd_mjx.bench.timing import Quartiles, interleave, rates, ratio
 from fpmd_mjx.config import Config
 from fpmd_mjx.program import make_program
 from fpmd_mjx.train import seed_array, use_compile_cache
+
+BASE = "brax_sac"
+"""The side that all others are compared with: brax's SAC at equal settings."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,15 @@ def measure(
     with fresh.caches(empty_caches) as env:
         try:
             with closing(
-                fresh.run(compare, cell.overrides, cell.variants, rounds, env=env)
+                fresh.run(
+                    compare,
+                    cell.overrides,
+                    cell.variants,
+                    cell.peers,
+                    cell.peer_divisor,
+                    rounds,
+                    env=env,
+                )
             ) as records:
                 for record in records:
                     if "seconds" in record:
@@ -75,27 +89,38 @@ def measure(
 
 
 def metrics(sides: list[Side], seconds: list[list[float]]) -> dict[str, Quartiles | float]:
-    """Rates of each side, and its env steps per second over those of the first one, in quartiles
-    over the rounds; seconds: [round][side]."""
-    first, *_ = turns = list(zip(*seconds, strict=True))
+    """Rates of each side, and, where `BASE` is among them, the ratio of its env steps per second to
+    those of `BASE`, in quartiles over the rounds; seconds: [round][side]."""
     found: dict[str, Quartiles | float] = {}
-    for side, own in zip(sides, turns, strict=True):
-        name = f"peers-speed.{side.name}"
+    speeds: dict[str, list[float]] = {}
+    for side, own in zip(sides, zip(*seconds, strict=True), strict=True):
         found |= {f"peers-speed.{metric}": x for metric, x in rates(side, own).items()}
-        if side is not sides[0]:
-            # All sides' chunks are as many env steps.
-            found[f"{name}.ratio_to_{sides[0].name}"] = ratio(first, own)
+        speeds[side.name] = [side.env_steps / x for x in own]
+    base = speeds.pop(BASE, None)
+    if base is not None:
+        for name, speed in speeds.items():
+            found[f"peers-speed.{name}.ratio_to_{BASE}"] = ratio(speed, base)
     return found
 
 
 def compare(
-    overrides: Sequence[str], variants: Sequence[Sequence[str]], rounds: int
+    overrides: Sequence[str],
+    variants: Sequence[Sequence[str]],
+    peers: Sequence[str],
+    divisor: int,
+    rounds: int,
 ) -> Iterator[fresh.Record]:
     """Yields the fields of each `Side` once it is compiled, brax's first, and then the seconds of
-    each round. overrides, variants: of a `Cell`."""
+    each round. Arguments: of a `Cell` and a `Plan`.
+
+    Raises ConfigError before anything is compiled if a peer cannot train on the task.
+    """
     use_compile_cache()
-    chunks = [brax_sac(configs.load([*overrides]))]
-    yield vars(chunks[0].side)
+    config = configs.load([*overrides])
+    chunks: list[Chunk] = []
+    for peer in [make_peer(name, config, divisor) for name in peers]:
+        chunks.append(brax_chunk(peer))
+        yield vars(chunks[-1].side)
     for variant in variants:
         chunks.append(fpmd(configs.load([*overrides, *variant])))
         yield vars(chunks[-1].side)
@@ -144,42 +169,82 @@ def _first_epoch(function: Callable[..., Any], **options: Any) -> Callable[..., 
     return reached
 
 
-def brax_sac(config: Config) -> Chunk:
-    """brax's SAC, past its warm-up: its own `training_epoch`, compiled with XLA's own options, as
-    for everyone who uses brax.
+@dataclass(frozen=True)
+class Peer:
+    """A side of brax before it is compiled. algorithm: sac or ppo; settings: the arguments of its
+    `train`; env_steps, updates: of one call of its training epoch."""
 
-    Raises ConfigError if Playground has no such task.
+    name: str
+    algorithm: str
+    settings: dict[str, Any]
+    env_steps: int
+    updates: int
+
+
+def make_peer(peer: str, config: Config, divisor: int) -> Peer:
+    """A side of brax whose epoch is the fewest of its training steps that make as many env steps as
+    an epoch of `config`. PPO's updates compare with no other side's and count as 0.
+
+    peer: sac has the settings of `config`. sac_tuned and ppo have Playground's, with sizes divided
+    by `divisor`; PPO's resets between its epochs are left out.
+
+    Raises ConfigError if Playground has no such task, or no tuned settings for it.
     """
-    env_steps = config.iterations_per_epoch * config.steps_per_iteration
+    algorithm = peer.removesuffix("_tuned")
+    if peer == "sac":
+        name, settings = BASE, _equal_settings(config)
+    else:
+        name = brax.side_name(peer, divisor)
+        settings = brax.as_tuned(algorithm, config.task.name, config.task.impl, divisor)
+        del settings["num_evals"], settings["num_resets_per_eval"]
+    step = settings["action_repeat"]
+    if algorithm == "ppo":
+        step *= math.prod(settings[x] for x in ("batch_size", "num_minibatches", "unroll_length"))
+        updates, warmup = 0, 0
+    else:
+        step *= settings["num_envs"]
+        updates = settings["grad_updates_per_step"]
+        warmup = step * _ceil(settings["min_replay_size"], settings["num_envs"])
+    steps = _ceil(config.iterations_per_epoch * config.steps_per_iteration, step)
+    settings |= {"num_timesteps": warmup + steps * step, "seed": config.seed}
+    return Peer(name, algorithm, settings, steps * step, steps * updates)
+
+
+def _ceil(amount: int, step: int) -> int:
+    """How many steps make at least `amount`."""
+    return -(-amount // step)
+
+
+def brax_chunk(peer: Peer) -> Chunk:
+    """brax's own `training_epoch`, past the warm-up of a replay, compiled with XLA's own options,
+    as for everyone who uses brax."""
     try:
-        with brax.driven("sac", _first_epoch) as module:
-            module.train(**_sac_settings(config, env_steps))
+        with (
+            brax.driven(peer.algorithm, _first_epoch) as module,
+            mock.patch.object(module.acting, "Evaluator"),  # whose making compiles a reset
+        ):
+            module.train(**peer.settings)
     except _Reached as reached:
         mapped, (*state, keys) = reached.epoch, reached.arguments
     start = time.perf_counter()
     compiled = mapped.lower(*state, keys).compile()
-    side = Side(
-        name="brax_sac",
-        env_steps=env_steps,
-        updates=config.iterations_per_epoch * config.learn.updates,
-        compile_seconds=time.perf_counter() - start,
-    )
+    compile_seconds = time.perf_counter() - start
 
     def epoch(state: Any) -> Any:
         *state, keys = state
         *state, _ = compiled(*state, keys)
         return *state, jax.random.split(keys[0], 1)
 
+    side = Side(peer.name, peer.env_steps, peer.updates, compile_seconds)
     return Chunk(side, epoch, (*state, keys))
 
 
-def _sac_settings(config: Config, env_steps: int) -> dict[str, Any]:
-    """The arguments of brax's `train` that make its epoch `env_steps` long."""
-    warmup = -(-config.warmup_steps // config.num_envs) * config.num_envs
+def _equal_settings(config: Config) -> dict[str, Any]:
+    """The arguments of brax's SAC with which it does the same work as `config`."""
     return {
         **brax.environment(config.task.name, config.task.impl),
-        "num_timesteps": warmup + env_steps,
-        "min_replay_size": warmup,
+        "action_repeat": config.task.action_repeat,
+        "min_replay_size": _ceil(config.warmup_steps, config.num_envs) * config.num_envs,
         "max_replay_size": config.learn.replay,
         "num_envs": config.num_envs,
         "batch_size": config.learn.batch,
@@ -191,6 +256,4 @@ def _sac_settings(config: Config, env_steps: int) -> dict[str, Any]:
             q_network_layer_norm=config.critic.layer_norm,
         ),
         "normalize_observations": config.learn.normalize_obs,
-        "num_eval_envs": 1,  # made, never run
-        "seed": config.seed,
     }

@@ -1,7 +1,6 @@
 """Seconds of training to a stated return: this program, and brax's SAC and PPO as Playground tuned
 them. Compilation, training and evaluation are timed apart from each other."""
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import jax
 from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax
-from fpmd_mjx.bench.plan import PEER_ALGORITHMS, Cell
+from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.train import use_compile_cache
 
 
@@ -27,15 +26,15 @@ def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:
     text = configs.to_yaml(config)
     goal = (cell.target, cell.modes)
     target.timed(name, cell, empty_caches, add, target.train, text, *goal)
-    for algorithm in PEER_ALGORITHMS if cell.peer is None else (cell.peer,):
+    for algorithm in cell.peers:
         task = (config.task.name, config.task.impl)
-        name = f"peers-return.brax_{algorithm}"
-        arguments = (algorithm, *task, config.seed, cell.target)
+        name = f"peers-return.{brax.side_name(algorithm, cell.peer_divisor)}"
+        arguments = (algorithm, *task, cell.peer_divisor, config.seed, cell.target)
         target.timed(name, cell, empty_caches, add, train, *arguments)
 
 
 def train(
-    algorithm: str, task: str, impl: str | None, seed: int, goal: float
+    algorithm: str, task: str, impl: str | None, divisor: int, seed: int, goal: float
 ) -> Iterator[fresh.Record]:
     """Trains brax's `algorithm` to the end of its run, and yields after every evaluation.
 
@@ -43,6 +42,7 @@ def train(
         algorithm: sac or ppo.
         task: a name such as playground/CheetahRun.
         impl: the physics, as of a task's config.
+        divisor: of the tuned sizes.
         seed: of the run.
         goal: mean return of an evaluation's episodes with which a record is `reached`.
 
@@ -71,7 +71,10 @@ def train(
             }
         )
 
-    settings = tuned_settings(algorithm, task, impl) | {"seed": seed, "progress_fn": progress}
+    settings = tuned_settings(algorithm, task, impl, divisor) | {
+        "seed": seed,
+        "progress_fn": progress,
+    }
     # `train` blocks and calls back: what it tells is yielded here while it goes on. It cannot be
     # ended from here; who has seen enough ends the process.
     with ThreadPoolExecutor(1) as pool:
@@ -81,21 +84,19 @@ def train(
         ended.result()
 
 
-def tuned_settings(algorithm: str, task: str, impl: str | None) -> dict[str, Any]:
+def tuned_settings(algorithm: str, task: str, impl: str | None, divisor: int) -> dict[str, Any]:
     """The arguments of brax's `train` as Playground tuned them; evaluations are of mean actions.
+    divisor: of the tuned sizes.
 
     The settings ask for num_evals evaluations, between which PPO's environments are all reset
     num_resets_per_eval times; here an evaluation follows each of these resets, which changes
     nothing in training (brax's SAC has no such resets, and is evaluated as often).
     """
-    settings = brax.environment(task, impl) | brax.tuned(task, algorithm)
+    settings = brax.as_tuned(algorithm, task, impl, divisor)
     resets = settings.pop("num_resets_per_eval")
     settings["num_evals"] = (settings["num_evals"] - 1) * resets + 1
     if algorithm == "ppo":
         settings["num_resets_per_eval"] = 1
-    settings["network_factory"] = functools.partial(
-        brax.network_factory(algorithm), **settings.pop("network_factory", {})
-    )
     return settings | {"deterministic_eval": True}
 
 

@@ -56,7 +56,7 @@ def test_time_to_a_return_holds_no_other_time(
 ) -> None:
     short = brax.tuned(TASK, algorithm) | BOTH | SHORT[algorithm]
     monkeypatch.setattr(brax, "tuned", lambda task, algorithm: short)
-    curve = list(time_to_return.train(algorithm, TASK, "jax", 0, 1e9))
+    curve = list(time_to_return.train(algorithm, TASK, "jax", 1, 0, 1e9))
     assert not any(point["reached"] for point in curve)
     # The untrained policy, and then one evaluation for each of (3 - 1) * 2 resets.
     per_evaluation = {"sac": 20, "ppo": 40}[algorithm]
@@ -71,12 +71,25 @@ def test_time_to_a_return_holds_no_other_time(
 
 
 def test_settings_are_the_tuned_ones_and_every_reset_is_followed_by_an_evaluation() -> None:
-    settings = time_to_return.tuned_settings("ppo", "playground/CheetahRun", "jax")
+    settings = time_to_return.tuned_settings("ppo", "playground/CheetahRun", "jax", 1)
     assert (settings["num_evals"], settings["num_resets_per_eval"]) == (91, 1)  # of 10 and 10
     assert (settings["num_envs"], settings["num_timesteps"]) == (2048, 60_000_000)
-    settings = time_to_return.tuned_settings("sac", "playground/CheetahRun", "jax")
+    settings = time_to_return.tuned_settings("sac", "playground/CheetahRun", "jax", 1)
     assert (settings["num_evals"], settings["grad_updates_per_step"]) == (91, 8)
     assert settings["network_factory"].keywords == {"q_network_layer_norm": True}
+
+
+def test_a_divisor_makes_a_tuned_run_smaller_in_proportion() -> None:
+    sizes = {
+        "sac": (1, 4, 78_125, 64, 32_768),
+        "ppo": (16, 8, 468_750, None, None),
+    }
+    for algorithm, expected in sizes.items():
+        task = (algorithm, "playground/CheetahRun", "jax")
+        whole, part = (time_to_return.tuned_settings(*task, divisor) for divisor in (1, 128))
+        assert tuple(part.get(size) for size in brax.SIZES) == expected
+        changed = {key for key in whole if whole[key] != part[key]}
+        assert changed - {"environment", "network_factory"} == set(brax.SIZES) & whole.keys()
 
 
 def test_records_say_what_is_reached_and_failures_come_over(
@@ -90,7 +103,7 @@ def test_records_say_what_is_reached_and_failures_come_over(
 
     module = importlib.import_module("brax.training.agents.ppo.train")
     monkeypatch.setattr(module, "train", train)
-    records = time_to_return.train("ppo", TASK, "jax", 3, 0.5)
+    records = time_to_return.train("ppo", TASK, "jax", 1, 3, 0.5)
     found = [next(records), next(records)]
     assert [(x["env_steps"], x["reached"]) for x in found] == [(0, False), (10, True)]
     assert caches == [True]
@@ -113,13 +126,15 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
     time_to_return.measure(cell, True, found.append)
     assert asked == [
         (target.train, configs.to_yaml(cell.config), 9.0),
-        (time_to_return.train, "sac", TASK, "auto", 4, 9.0),
-        (time_to_return.train, "ppo", TASK, "auto", 4, 9.0),
+        (time_to_return.train, "sac", TASK, "auto", 1, 4, 9.0),
+        (time_to_return.train, "ppo", TASK, "auto", 1, 4, 9.0),
     ]
     asked.clear()
-    time_to_return.measure(dataclasses.replace(cell, peer="ppo"), True, lambda metrics: None)
-    assert [x[1] for x in asked[1:]] == ["ppo"]
-    for name, metrics in zip(("fpmd_r", "brax_sac", "brax_ppo"), found, strict=True):
+    smaller = dataclasses.replace(cell, peers=("ppo",), peer_divisor=64)
+    time_to_return.measure(smaller, True, found.append)
+    assert asked[1:] == [(time_to_return.train, "ppo", TASK, "auto", 64, 4, 9.0)]
+    names = ("fpmd_r", "brax_sac", "brax_ppo", "fpmd_r", "brax_ppo.divisor_64")
+    for name, metrics in zip(names, found, strict=True):
         assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
         assert metrics[f"peers-return.{name}.train_and_compile_seconds"] == 3.0
 
