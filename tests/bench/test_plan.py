@@ -127,7 +127,7 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),
         (["curve", "whole=yes", "limit=9"], "whole=yes is not possible: give true or false"),
         (["curve", "whole=true"], "whole=true is of benchmark curve with limit=SECONDS"),
-        (["learn", "modes=best_of_n"], r"modes=\[...\] are of benchmarks curve and target"),
+        (["learn", "modes=best_of_n"], "are of benchmarks curve and target: add one of them"),
         (["profile", "part=physics"], "part=physics is unknown: choose one of collect, learn"),
         (["learn", "part=learn"], "part=NAME is of benchmark profile"),
         (["peers-return", "target=8", "peer=td3"], "peer=td3 is unknown: choose among sac, ppo."),
