@@ -5,10 +5,12 @@ import math
 import re
 import tempfile
 import time
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.profiler import ProfileData
@@ -136,23 +138,37 @@ def trace(run: Callable[[], None]) -> tuple[list[Event], float]:
         ], seconds
 
 
-def events(data: ProfileData) -> Iterator[Event]:
-    """Yields the kernels and copies of GPUs, or, where there are no GPUs, the operations that XLA
-    runs on the CPU."""
+def events(data: ProfileData) -> list[Event]:
+    """The kernels and copies of GPUs, or, where there are no GPUs, the operations that XLA runs on
+    the CPU."""
     planes = list(data.planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
+    found: list[Event] = []
     for plane in gpus or [plane for plane in planes if plane.name == "/host:CPU"]:
         lines = list(plane.lines)
         # CUPTI's own: lines that a tool derives from them show the same work again.
         streams = [line for line in lines if line.name.startswith("Stream #")]
         for line in streams or lines:
-            found = []
-            for event in line.events:
-                stats = dict(event.stats)
-                if (gpus or "hlo_op" in stats) and not re.search(NO_WORK, event.name):
-                    in_graph = "cuda_graph_id" in stats
-                    found.append(Event(event.name, event.start_ns, event.end_ns, in_graph))
-            yield from found if gpus else innermost(found)
+            recorded = _line(line)
+            if gpus:
+                found += (event for event, _ in recorded if not re.search(NO_WORK, event.name))
+            else:
+                found += innermost([event for event, stats in recorded if "hlo_op" in stats])
+    return found
+
+
+def _line(line: Any) -> list[tuple[Event, dict[str, Any]]]:
+    """The events of a line of a profile, and what the profiler says of each."""
+    found = []
+    with warnings.catch_warnings():
+        # On Python 3.12 the first `stats` warns of a deprecation. Where warnings are errors, that
+        # ends the process.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for event in line.events:
+            stats = dict(event.stats)
+            in_graph = "cuda_graph_id" in stats
+            found.append((Event(event.name, event.start_ns, event.end_ns, in_graph), stats))
+    return found
 
 
 def innermost(events: Sequence[Event]) -> list[Event]:

@@ -111,16 +111,18 @@ def test_a_copy_runs_at_the_rate_of_numpy(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_small_device_is_measured_with_small_arrays(
     monkeypatch: pytest.MonkeyPatch, dtype: str, size: int
 ) -> None:
-    shapes = []
+    shapes, seeds = [], []
 
     def random(shape: tuple[int, ...], dtype: Any, seed: int) -> jax.Array:
         shapes.append(shape)
+        seeds.append(seed)
         return jnp.ones(shape, dtype)
 
     monkeypatch.setattr(ceilings, "_random", random)
     monkeypatch.setattr(ceilings.memory, "limit", lambda: 8 * 3 * size * 64**2)
     assert ceilings.product(dtype) > 0
     assert set(shapes) == {(64, 64)}
+    assert set(seeds) == {0, 1}  # a square would do with half the memory traffic
     shapes.clear()
     assert ceilings.copy() > 0
     assert set(shapes) == {(64**2 * size // 4,)}
@@ -134,13 +136,13 @@ def test_data_is_random_and_the_operands_differ() -> None:
 
 
 def test_loops_stay_loops_of_dependent_kernels() -> None:
-    """On a GPU they are 2 and 17 kernels; a CPU fuses over barriers."""
+    """On a GPU, and on a CPU from JAX 0.11 on, each op is a kernel. Before, a CPU fuses them."""
     x = jnp.zeros(ceilings.TINY)
     for kernels in (1, ceilings.GRAPH_KERNELS):
         loop = ceilings.counted_loop(kernels)
         assert float(loop(x)[0]) == kernels * ceilings.ITERATIONS
         text = hlo(loop, x)
-        assert loop_launches(text) == 2
+        assert loop_launches(text) in (2, kernels + 1)
         assert waits(text) == 0
     limit = jnp.float32(ceilings.ITERATIONS)
     assert float(ceilings.waiting_loop(x, limit)[0]) == ceilings.ITERATIONS
