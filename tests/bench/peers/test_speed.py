@@ -181,9 +181,13 @@ def test_ratios_are_within_a_round_and_of_env_step_rates() -> None:
     assert without == {name: x for name, x in rates.items() if "brax_sac" not in name}
 
 
-def test_an_interruption_leaves_the_rounds_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_interruption_leaves_the_rounds_until_then(
+    monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
     def run(function: Any, *arguments: Any, env: Any) -> Iterator[fresh.Record]:
         assert function is speed.compare
+        assert ("JAX_COMPILATION_CACHE_DIR" in env) == empty
         assert arguments == (CELL.overrides, CELL.variants, ("sac", "sac_tuned", "ppo"), 1, 5)
         yield vars(Side("brax_sac", 20, 15, 1.5))
         yield vars(Side("ours", 20, 15, 2.5))
@@ -193,7 +197,7 @@ def test_an_interruption_leaves_the_rounds_until_then(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fresh, "run", run)
     found: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        speed.measure(CELL, 5, True, found.append)
+        speed.measure(CELL, 5, empty, found.append)
     assert found[:2] == [
         {"peers-speed.brax_sac.compile_seconds": 1.5},
         {"peers-speed.ours.compile_seconds": 2.5},

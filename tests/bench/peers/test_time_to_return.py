@@ -115,9 +115,11 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
     words = ["peers-return", f"task={TASK}", "target=9", "seed=4", "actor=fpmd_r"]
     [cell] = make_plan(words, 1).cells
     asked: list[Any] = []
+    emptied: list[bool] = []
 
     def run(function: Any, *arguments: Any, env: Any) -> Any:
         asked.append((function, *arguments))
+        emptied.append("JAX_COMPILATION_CACHE_DIR" in env)
         spent = {"env_steps": 10, "train_seconds": 1.0, "compile_seconds": 2.0}
         yield {"return": 9.0, "reached": True, **spent}
 
@@ -131,8 +133,9 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
     ]
     asked.clear()
     smaller = dataclasses.replace(cell, peers=("ppo",), peer_divisor=64)
-    time_to_return.measure(smaller, True, found.append)
+    time_to_return.measure(smaller, False, found.append)
     assert asked[1:] == [(time_to_return.train, "ppo", TASK, "auto", 64, 4, 9.0)]
+    assert emptied == [True, True, True, False, False]
     names = ("fpmd_r", "brax_sac", "brax_ppo", "fpmd_r", "brax_ppo.divisor_64")
     for name, metrics in zip(names, found, strict=True):
         assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
