@@ -68,7 +68,10 @@ class Campaign:
 
 
 def load(name: str, toy: bool = False) -> Campaign:
-    """Reads a campaign. toy: at the size of a rehearsal, one cell for each entry of the file.
+    """Reads a campaign.
+
+    toy: at the size of a rehearsal, and only one cell of all that then have the same command.
+
 
     Raises ConfigError if there is none of that name, or the file says what nothing reads.
     """
@@ -82,8 +85,12 @@ def load(name: str, toy: bool = False) -> Campaign:
     cells: list[Cell] = []
     for entry in tree["cells"]:
         _only(entry, _CELL_KEYS, f"{path.name}, cell {entry.get('name')}")
-        expanded = _cells(entry, _toy(entry, tree) if toy else None)
-        cells += itertools.islice(expanded, 1) if toy else expanded
+        cells += _cells(entry, _toy(entry, tree) if toy else None)
+    if toy:
+        commands: dict[Any, Cell] = {}
+        for cell in cells:
+            commands.setdefault((frozenset(cell.words), tuple(cell.env.items())), cell)
+        cells = list(commands.values())
     names = [cell.name for cell in cells]
     for each in names:
         if names.count(each) > 1:
@@ -131,7 +138,7 @@ def _cells(entry: Mapping[str, Any], toy: Mapping[str, Any] | None) -> Iterator[
             rounds=entry.get("rounds", ROUNDS) if toy is None else 1,
             seconds=float(entry["seconds"]) if toy is None else TOY_SECONDS,
             limit=float(entry["limit"]) if toy is None else TOY_LIMIT,
-            env={key: fill(value) for key, value in entry.get("env", {}).items()},
+            env=_env({key: fill(value) for key, value in entry.get("env", {}).items()}, toy),
             needs=tuple(fill(need) for need in entry.get("needs", [])),
             seeds=entry.get("seeds", 0) if toy is None else min(entry.get("seeds", 0), 2),
             figures=entry.get("figures", {}),
@@ -146,6 +153,14 @@ def _values(each: Any) -> Iterator[dict[str, Any]]:
         return
     for point in itertools.product(*each.values()):
         yield dict(zip(each, point, strict=True))
+
+
+def _env(env: dict[str, str], toy: Any) -> dict[str, str]:
+    """The environment of a cell; XLA compiles toys in half the time, and makes them slow."""
+    if toy is None:
+        return env
+    flags = f"{env.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    return env | {"XLA_FLAGS": flags}
 
 
 def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:

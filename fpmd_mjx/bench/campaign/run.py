@@ -78,7 +78,7 @@ def run_campaign(name: str, options: Options) -> int:
     if options.cache is not None:
         cache.unpack(options.cache)
     [found] = fresh.run(card)
-    if not options.rehearse and found["platform"] != "gpu":
+    if found["platform"] != "gpu" and not (options.rehearse or options.dry_run):
         raise ConfigError(
             f"campaign {name} measures a GPU, and JAX finds only the {found['device']}: install "
             "fpmd-mjx[gpu], or add --rehearse to run every cell at toy size on the CPU."

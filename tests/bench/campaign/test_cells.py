@@ -55,13 +55,17 @@ def test_a_list_names_its_combinations(load: Any) -> None:
     assert [cell.needs for cell in found] == [("jax",), ("w",)]
 
 
-def test_a_rehearsal_runs_each_entry_once_with_its_settings_in_place(load: Any) -> None:
+def test_a_rehearsal_has_settings_of_its_own_and_runs_no_command_twice(load: Any) -> None:
     entry = ENTRY | {"name": "x-{n}", "each": {"task": ["dmc/a"], "n": [8, 16]}, "rounds": 9}
-    own = entry | {"name": "y-{n}", "toy": {"task": "dmc/toy", "learn.batch": None, "program": 1}}
-    first, second = load(entry, own, toy=True)
+    toy = {"task": "dmc/toy", "learn.batch": None, "program": 1}
+    own = entry | {"name": "y-{n}", "toy": toy, "env": {"XLA_FLAGS": "--x={n}"}}
+    first, second, third = load(entry, own, toy=True)
+    assert first.name == "x-8"  # 8 and 16 environments are both 4 in a rehearsal
     assert first.words == ("program", "task=dmc/a", "learn.batch=256", "num_envs=4")
     assert second.words == ("program", "num_envs=8", "task=dmc/toy", "program=1")
+    assert (second.name, third.name) == ("y-8", "y-16")
     assert first.rounds == 1
+    assert second.env == {"XLA_FLAGS": "--x=8 --xla_backend_optimization_level=0"}
 
 
 @pytest.mark.parametrize(
