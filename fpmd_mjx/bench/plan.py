@@ -73,6 +73,7 @@ PEERS = {
         ),
         fixed=(
             "seeds=1",
+            "task.graph_mode=null",  # brax's side has MJX's own
             "task.action_repeat=1",
             "actor.activation=relu",
             "critic.kind=scalar",
@@ -98,7 +99,7 @@ PEERS = {
             "actor=fpmd_m",
             "eval.episodes=128",  # as many as brax's
         ),
-        fixed=("seeds=1",),
+        fixed=("seeds=1", "task.graph_mode=null"),
         varied=("peer=sac,ppo",),
     ),
 }

@@ -20,7 +20,7 @@ from fpmd_mjx import logs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.campaign import cache, cells, child, table
 from fpmd_mjx.bench.campaign.cells import Cell
-from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, program_id
+from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, metrics, program_id
 from fpmd_mjx.bench.target import PROJECTED
 from fpmd_mjx.config import ConfigError, configs_dir
 from fpmd_mjx.display import clock, console
@@ -66,7 +66,8 @@ class Options:
 
 
 def run_campaign(name: str, options: Options) -> int:
-    """Measures what is missing, prints a line a cell, and returns how many cells failed.
+    """Measures what is missing, prints a line a cell, and returns how many cells failed or ended
+    early.
 
     Raises ConfigError where nothing can be measured, and Interrupted at SIGINT or SIGTERM, when
     what was measured until then is kept.
@@ -136,7 +137,7 @@ def driver() -> str | None:
 
 
 class Runner:
-    """A campaign under way. failures: cells that failed so far."""
+    """A campaign under way. failures: cells so far that failed or ended early."""
 
     def __init__(self, store: Store, card: dict[str, Any], program: str, end: float) -> None:
         """card: of `card`; program: of `program_id`; end: when to be done, of the monotonic
@@ -284,6 +285,10 @@ class Runner:
         if results and results[0]["device"] not in (None, device):
             reason = f"it ran on the {results[0]['device']}, not on the {device}"
             results = []
+        if reason is None and not any(
+            table.figure(metrics(results), x) for x in cell.figures.values()
+        ):
+            reason = f"none of its figures, such as {next(iter(cell.figures.values()))}, is there"
         outcome: Status = "measured" if reason is None else "partial" if results else "failed"
         return Ended(outcome, reason, results, seconds)
 
@@ -313,7 +318,7 @@ class Runner:
         )
 
     def _tell(self, cell: Cell, ended: "Ended") -> None:
-        self.failures += ended.status == "failed"
+        self.failures += ended.status != "measured"
         _say(
             ended.status, cell, f"{ended.seconds:.0f} s" + f": {ended.reason}" * bool(ended.reason)
         )

@@ -59,12 +59,17 @@ class Record:
     def metrics(self) -> dict[str, Any]:
         """Metrics of all parts and of all points of their grids: name, with the label of the point
         behind it where there are several -> number, quartiles or table."""
-        found: dict[str, Any] = {}
-        for result in self.results:
-            for cell in result["cells"]:
-                label = f"[{cell['label']}]" if cell["label"] else ""
-                found |= {f"{name}{label}": value for name, value in cell["metrics"].items()}
-        return found
+        return metrics(self.results)
+
+
+def metrics(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Metrics of what `fpmd bench` wrote; see `Record.metrics`."""
+    found: dict[str, Any] = {}
+    for result in results:
+        for cell in result["cells"]:
+            label = f"[{cell['label']}]" if cell["label"] else ""
+            found |= {f"{name}{label}": value for name, value in cell["metrics"].items()}
+    return found
 
 
 class Store:

@@ -151,6 +151,12 @@ def test_a_command_beyond_its_limit_is_stopped_and_what_it_measured_is_kept(
     assert attempt(store, "deaf").seconds < 30
 
 
+def test_a_result_without_its_figures_is_not_complete(campaign: Callable[..., Store]) -> None:
+    record = attempt(campaign(cell(figures={"rate": "some.rates"})), "one")
+    assert record.status == "partial"
+    assert record.reason == "none of its figures, such as some.rates, is there"
+
+
 def test_a_result_of_another_device_is_none(
     campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
