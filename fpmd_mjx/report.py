@@ -63,6 +63,10 @@ def _rendered(path: Path) -> str | None:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
+    if isinstance(content, dict) and {"cell", "results", "provenance"} <= content.keys():
+        # of a campaign, whose processes may not have looked at the device when they were stopped
+        results = [result | content["provenance"] for result in content["results"]]
+        return "\n".join(map(bench_table, results))
     if isinstance(content, dict) and {"cells", "rounds", "complete"} <= content.keys():
         return bench_table(content)
     if isinstance(content, list) and all(isinstance(x, dict) and "eval" in x for x in content):

@@ -33,9 +33,9 @@ def check(cell: Cell) -> dict[str, float]:
 def repeat(text: str) -> Iterator[fresh.Record]:
     """Runs the first epoch that learns twice from one state, and compares all that it leaves.
 
-    text: the config as YAML. Yields epoch_repeats: whether every number is the same bit for bit;
-    epoch_differing_leaves: of the state, how many are not; epoch_difference: the largest
-    difference, relative to the largest number of its leaf.
+    text: the config as YAML. Yields compile_seconds, of all that training needs; epoch_repeats:
+    whether every number is the same bit for bit; epoch_differing_leaves: of the state, how many are
+    not; epoch_difference: the largest difference, relative to the largest number of its leaf.
     """
     import jax
 
@@ -54,6 +54,7 @@ def repeat(text: str) -> Iterator[fresh.Record]:
     first, second = (host_copy(compiled.train_epoch(copy)[0]) for copy in copies)
     differences = [difference(a, b) for a, b in zip(first, second, strict=True)]
     yield {
+        "compile_seconds": compiled.seconds,
         "epoch_repeats": not any(differences),
         "epoch_differing_leaves": sum(d > 0 for d in differences),
         "epoch_difference": max(differences),
@@ -85,10 +86,10 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 def run_twice(text: str) -> Iterator[fresh.Record]:
     """Trains two epochs in one go, and one epoch and another from its checkpoint, and scores both.
 
-    text: the config as YAML; its env_steps and run folder are replaced. Yields seconds until the
-    first run has ended, compilation and evaluations included; resumes: whether the continued run
-    left the same metrics and returns; score and score_real: mean return of one episode a seed in
-    MJX and, where there is one, in the original simulator.
+    text: the config as YAML; its env_steps and run folder are replaced. Yields seconds of the first
+    run, loading and evaluations included; resumes: whether the continued run left the same metrics
+    and returns; score: mean return of its policy in MJX; score_real: of one episode a seed in the
+    original simulator, where there is one.
     """
     import envs
     from fpmd_mjx.evaluate import Mode
@@ -109,7 +110,9 @@ def run_twice(text: str) -> Iterator[fresh.Record]:
         }
         simulators = ["mjx"] + ["mujoco"] * envs.has_original(config.task.name)
         for name, simulator in zip(("score", "score_real"), simulators, strict=False):
-            found = score_run(continued.folder, Mode("one_step"), simulator, episodes=1)
+            # As many episodes as in training, whose program is compiled.
+            episodes = config.eval.episodes if simulator == "mjx" else 1
+            found = score_run(continued.folder, Mode("one_step"), simulator, episodes)
             record[name] = found["mean"]
         yield record
 

@@ -164,8 +164,13 @@ def _env(env: dict[str, str], toy: Any) -> dict[str, str]:
 
 
 def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:
-    """`words` with other values of the keys in `settings`; null drops a key."""
-    kept = [word for word in words if "=" not in word or word.partition("=")[0] not in settings]
+    """`words` with other values of the keys in `settings`; null drops a key, or a benchmark."""
+
+    def stays(word: str) -> bool:
+        key, equals, _ = word.partition("=")
+        return key not in settings or (not equals and settings[key] is not None)
+
+    kept = [word for word in words if stays(word)]
     return kept + [f"{key}={value}" for key, value in settings.items() if value is not None]
 
 

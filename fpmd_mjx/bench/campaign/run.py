@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,10 @@ from fpmd_mjx.display import clock, console
 from fpmd_mjx.process import child_environment
 from fpmd_mjx.train import Interrupted
 
-RESULTS = configs_dir().parent / "benchmarks" / "gpu"
+ROOT = configs_dir().parent if (configs_dir().parent / "pyproject.toml").exists() else Path()
+"""The checkout; where the package is installed without one, the working directory."""
+
+RESULTS = ROOT / "benchmarks" / "gpu"
 """Where results are committed: a folder for each kind of card."""
 
 GRACE = 15.0
@@ -96,16 +100,18 @@ def run_campaign(name: str, options: Options) -> int:
             return 0
         try:
             with _termination_interrupts():
-                runner.run(queue, again)
+                if options.rehearse:
+                    runner.rehearse(queue, again)
+                else:
+                    runner.run(queue, again)
         except KeyboardInterrupt:
             raise Interrupted(
                 signal.SIGINT, "campaign interrupted; the same command goes on from what is there"
             ) from None
         finally:
+            table.write(campaign, folder)
             if folder == RESULTS:
-                table.write_pages(campaign, configs_dir().parent)
-            else:
-                table.write(campaign, folder)
+                table.write_pages(campaign, ROOT)
             if options.keep_cache is not None:
                 cache.pack(options.keep_cache)
     return runner.failures
@@ -113,7 +119,9 @@ def run_campaign(name: str, options: Options) -> int:
 
 def write_tables(name: str) -> int:
     """Writes the tables of this checkout anew, from the results in `RESULTS`."""
-    table.write_pages(cells.load(name), configs_dir().parent)
+    campaign = cells.load(name)
+    table.write(campaign, RESULTS)
+    table.write_pages(campaign, ROOT)
     return 0
 
 
@@ -143,6 +151,7 @@ class Runner:
         """card: of `card`; program: of `program_id`; end: when to be done, of the monotonic
         clock."""
         self.failures = 0
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._store, self._program, self._end = store, program, end
         keys = ("device", "driver", "versions", "commit")
         self._provenance = {key: card[key] for key in keys}
@@ -195,15 +204,32 @@ class Runner:
     def run(self, queue: list[Cell], again: set[str]) -> None:
         """Measures, and keeps each result the moment it is there."""
         for cell in queue:
-            missing = [need for need in cell.needs if importlib.util.find_spec(need) is None]
-            if missing:
-                _say("skipped", cell, f"needs {', '.join(missing)}, not installed here")
-            elif cell.seeds:
-                self._run_seeds(cell, fresh_start=cell.name in again)
-            elif (estimate := self._estimate(cell)) > self._left:
-                _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0):.0f} s left")
-            else:
-                self._run_once(cell)
+            self._run(cell, cell.name in again)
+
+    def rehearse(self, queue: list[Cell], again: set[str]) -> None:
+        """`run`, two cells at a time: their figures mean nothing, and tracing takes one core."""
+        pool = ThreadPoolExecutor(2)
+        try:
+            for _ in pool.map(lambda cell: self._run(cell, cell.name in again), queue):
+                pass
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in self._running:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            pool.shutdown()
+
+    def _run(self, cell: Cell, again: bool) -> None:
+        missing = [need for need in cell.needs if importlib.util.find_spec(need) is None]
+        if missing:
+            _say("skipped", cell, f"needs {', '.join(missing)}, not installed here")
+        elif cell.seeds:
+            self._run_seeds(cell, again)
+        elif (estimate := self._estimate(cell)) > self._left:
+            _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0):.0f} s left")
+        else:
+            self._run_once(cell)
 
     @property
     def _left(self) -> float:
@@ -221,13 +247,13 @@ class Runner:
         self._write(cell, ended.status, ended.reason, ended.results, ended.seconds)
         self._tell(cell, ended)
 
-    def _run_seeds(self, cell: Cell, fresh_start: bool) -> None:
+    def _run_seeds(self, cell: Cell, again: bool) -> None:
         """Trains the seeds that are missing, as many at a time as fit; a part that turns out to
         take longer than its limit ends early, and is followed by a smaller one."""
         attempt = self._store.open(cell.name)
         results: list[dict[str, Any]] = []
         parts: list[dict[str, Any]] = []
-        if attempt and attempt.program == self._program and not fresh_start:
+        if attempt and attempt.program == self._program and not again:
             results, parts = attempt.results, attempt.parts
         while missing := missing_seeds(cell.seeds, parts):
             within = min(cell.limit, self._left - GRACE)
@@ -272,7 +298,8 @@ class Runner:
         _say("running", cell, shlex.join(words))
         log = self._store.folder / f"{cell.name}.log"
         try:
-            status, stopped = execute(command, child_environment(**cell.env), log, limit)
+            env = child_environment(**cell.env)
+            status, stopped = execute(command, env, log, limit, self._running)
         except KeyboardInterrupt:
             self._keep(cell, "interrupted", time.monotonic() - start)
             raise
@@ -335,13 +362,17 @@ class Ended:
 
 
 def execute(
-    command: list[str], env: dict[str, str], log: Path, limit: float
+    command: list[str],
+    env: dict[str, str],
+    log: Path,
+    limit: float,
+    running: set[subprocess.Popen[bytes]],
 ) -> tuple[int, str | None]:
     """Runs a command to its end, or for `limit` seconds, with its output in `log`.
 
     Returns its exit code, and why it was stopped, None if it was not. A command that is stopped is
     interrupted, so that it can write what it has, and killed with all its processes `GRACE` seconds
-    later. It ends with this process, however that ends.
+    later. It ends with this process, however that ends. While it runs it is one of `running`.
     """
     with (
         log.open("w") as output,
@@ -353,6 +384,7 @@ def execute(
             start_new_session=True,
         ) as process,
     ):
+        running.add(process)
         try:
             return process.wait(limit), None
         except subprocess.TimeoutExpired:
@@ -361,6 +393,8 @@ def execute(
         except KeyboardInterrupt:
             _stop(process)
             raise
+        finally:
+            running.remove(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

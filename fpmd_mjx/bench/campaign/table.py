@@ -31,12 +31,13 @@ def write(campaign: Campaign, folder: Path) -> None:
 
 
 def write_pages(campaign: Campaign, root: Path) -> None:
-    """Writes the tables of a checkout anew: benchmarks/gpu/table.md and those of `PAGES`."""
-    folder = root / "benchmarks" / "gpu"
-    write(campaign, folder)
+    """Writes the tables in `PAGES` of a checkout anew, from its benchmarks/gpu; pages that are not
+    there, as where the package is installed without a checkout, are left out."""
     for name, readme in PAGES.items():
         page = root / name
-        page.write_text(block(page.read_text(), BLOCK, render(campaign, folder, readme)))
+        if page.exists():
+            content = render(campaign, root / "benchmarks" / "gpu", readme)
+            page.write_text(block(page.read_text(), BLOCK, content))
 
 
 def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:

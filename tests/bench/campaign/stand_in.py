@@ -35,6 +35,14 @@ def main() -> int:
     if how.startswith("slow above ") and int(words["seeds"]) > int(how.split()[-1]):
         metrics["curve.projected_wall_seconds"] = 160.0
     write(args.out, metrics, os.environ.get("DEVICE", "a card"))
+    if how == "in turn":  # ends when the other one is there, too
+        other = args.out.with_name(f"{os.environ['OTHER']}.running.json")
+        ended = args.out.with_name(f"{os.environ['OTHER']}.json")
+        deadline = time.monotonic() + 60
+        while not (other.exists() or ended.exists()):
+            if time.monotonic() > deadline:
+                return 3
+            time.sleep(0.01)
     if how == "for ever":
         time.sleep(600)
     if how == "deaf":

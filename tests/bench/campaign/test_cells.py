@@ -60,9 +60,9 @@ def test_a_list_names_its_combinations(load: Any) -> None:
 
 def test_a_rehearsal_has_settings_of_its_own_and_runs_no_command_twice(load: Any) -> None:
     entry = ENTRY | {"name": "x-{n}", "each": {"task": ["dmc/a"], "n": [8, 16]}, "rounds": 9}
-    toy = {"task": "dmc/toy", "learn.batch": None, "program": 1}
+    toy = {"task": "dmc/toy", "learn.batch": None, "program": 1, "learn": None}
     own = entry | {"name": "y-{n}", "toy": toy, "env": {"XLA_FLAGS": "--x={n}"}}
-    own |= {"bench": "program task={task} num_envs=8 learn.batch=256"}
+    own |= {"bench": "learn program task={task} num_envs=8 learn.batch=256"}
     first, second = load(entry, own, toy=True)
     assert first.name == "x-8"  # 8 and 16 environments are both 4 in a rehearsal
     assert first.words == ("program", "task=dmc/a", "learn.batch=256", "num_envs=4")

@@ -327,23 +327,18 @@ def test_a_campaign_that_is_killed_goes_on(campaign: Callable[..., Store], tmp_p
         time.sleep(0.05)
     process.kill()
     process.wait()
-    children = subprocess.run(
-        ["pgrep", "-f", f"stand_in.*{tmp_path}"], capture_output=True, text=True
-    )
-    assert not children.stdout or _gone(int(children.stdout.split()[0]))
+    while processes(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     store = campaign(cell("first"), cell("long", limit=600.0))
     assert complete(store, "long").status == "measured"
     assert store.open("long") is None
 
 
-def _gone(pid: int) -> bool:
-    for _ in range(200):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
+def processes(folder: Path) -> str:
+    """Process numbers of the commands that write to `folder`."""
+    command = ["pgrep", "-f", f"stand_in.*{folder}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def test_what_a_killed_campaign_measured_is_kept(stand_in: None, tmp_path: Path) -> None:
@@ -409,6 +404,24 @@ def test_an_interruption_keeps_what_was_measured(
     assert (record.status, record.reason) == ("partial", "interrupted")
     assert "some.rate" in record.metrics
     assert not (out / "a-card" / "never.json").exists()
+
+
+def test_a_rehearsal_runs_two_cells_at_a_time_on_any_device(small: Callable[..., Path]) -> None:
+    todo = [cell("a", "in turn", env={"OTHER": "b"}), cell("b", "in turn", env={"OTHER": "a"})]
+    out = small(*todo, cell("c"), platform="cpu")
+    assert cli.main(["bench", "campaign", "--rehearse", "--out", str(out)]) == 0
+    assert all((out / "a-card" / f"{name}.json").exists() for name in "abc")
+
+
+def test_an_interrupted_rehearsal_leaves_no_process(
+    small: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = small(*(cell(name, "for ever") for name in "abc"), platform="cpu")
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, 6.0)
+    assert cli.main(["bench", "campaign", "--rehearse", "--out", str(out)]) == 128 + signal.SIGINT
+    assert not processes(tmp_path)
+    assert not (out / "a-card" / "c.log").exists()
 
 
 def test_two_campaigns_do_not_share_a_card(
