@@ -40,8 +40,8 @@ GRACE = 15.0
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError", "killed by SIGKILL")
 """What XLA, CUDA, Python and the system say of too little of it."""
 
-LEAST = 10.0
-"""Seconds below which no command is worth starting."""
+PACKING = 15.0
+"""Seconds at the end of a campaign that writes its compile caches."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def run_campaign(name: str, options: Options) -> int:
     what was measured until then is kept.
     """
     end = math.inf if options.minutes is None else time.monotonic() + 60.0 * options.minutes
+    if options.keep_cache is not None:
+        end -= PACKING
     campaign = cells.load(name, options.rehearse)
     wanted = cells.matching(campaign.cells, list(options.only or ["*"]))
     again = cells.matching(campaign.cells, list(options.again))
@@ -227,13 +229,14 @@ class Runner:
         elif cell.seeds:
             self._run_seeds(cell, again)
         elif (estimate := self._estimate(cell)) > self._left:
-            _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0):.0f} s left")
+            _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0.0):.0f} s left")
         else:
             self._run_once(cell)
 
     @property
     def _left(self) -> float:
-        return self._end - time.monotonic()
+        """Seconds for a command, which may take `GRACE` more if it must be stopped."""
+        return self._end - GRACE - time.monotonic()
 
     def _estimate(self, cell: Cell) -> float:
         """Seconds of a whole cell: as long as it took before on this kind of card."""
@@ -256,7 +259,7 @@ class Runner:
         if attempt and attempt.program == self._program and not again:
             results, parts = attempt.results, attempt.parts
         while missing := missing_seeds(cell.seeds, parts):
-            within = min(cell.limit, self._left - GRACE)
+            within = min(cell.limit, self._left)
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
                 needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
@@ -293,7 +296,7 @@ class Runner:
         running.unlink(missing_ok=True)
         arguments = ["bench", *words, "--rounds", str(cell.rounds), "--shared-caches"]
         command = [sys.executable, "-m", child.__name__, *arguments, "--out", str(running)]
-        limit = min(cell.limit, max(self._left - GRACE, LEAST))
+        limit = min(cell.limit, self._left)
         start = time.monotonic()
         _say("running", cell, shlex.join(words))
         log = self._store.folder / f"{cell.name}.log"

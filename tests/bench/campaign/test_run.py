@@ -168,10 +168,24 @@ def test_a_result_of_another_device_is_none(
 
 
 def test_no_cell_begins_that_will_not_fit(campaign: Callable[..., Store]) -> None:
-    store = campaign(cell("large", seconds=300.0), cell("small", seconds=20.0), left=60.0)
+    todo = cell("large", seconds=300.0), cell("medium", seconds=50.0), cell("small", seconds=40.0)
+    store = campaign(*todo, left=60.0)  # of which the last 15 s are for a command that is stopped
     assert store.complete("large") is None
     assert store.open("large") is None
+    assert store.complete("medium") is None
     assert store.complete("small") is not None
+
+
+def test_a_command_is_stopped_before_the_campaigns_time_is_up(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 3.0)
+    start = time.monotonic()
+    store = campaign(cell("long", "for ever"), left=9.0)
+    assert time.monotonic() - start < 9.0
+    reason = attempt(store, "long").reason
+    assert reason is not None
+    assert reason.startswith("stopped after ")
 
 
 def test_the_estimate_is_what_it_took_before(
