@@ -39,8 +39,8 @@ class Cell:
         limit: seconds after which the command is interrupted.
         env: added to the environment of its process.
         needs: packages without which it cannot run.
-        seeds: how many seeds it trains in all, in as many parts as the time asks for; 0 where the
-            command says it itself.
+        seeds: how many seeds it trains in all, in as many parts as the time asks for, each with
+            `seed`, `seeds` and `limit` added to its words; 0 where the command says it itself.
         figures: label -> metric of its row in the table; `*` in a metric stands for every seed.
     """
 
@@ -59,12 +59,13 @@ class Cell:
 @dataclass(frozen=True)
 class Campaign:
     """description: one line for people; cells: in order of value; readme: names of those that the
-    README shows."""
+    README shows; toy: whether it is at the size of a rehearsal."""
 
     name: str
     description: str
     cells: tuple[Cell, ...]
     readme: tuple[str, ...] = ()
+    toy: bool = False
 
 
 def load(name: str, toy: bool = False) -> Campaign:
@@ -100,7 +101,7 @@ def load(name: str, toy: bool = False) -> Campaign:
     readme = tuple(tree.get("readme", ()))
     if not toy:  # a rehearsal has other names
         matching(tuple(cells), list(readme))
-    return Campaign(name, tree["description"], tuple(cells), readme)
+    return Campaign(name, tree["description"], tuple(cells), readme, toy)
 
 
 def matching(cells: tuple[Cell, ...], patterns: list[str]) -> set[str]:

@@ -94,12 +94,13 @@ def run_campaign(name: str, options: Options) -> int:
     where = card_name(found["device"])
     store = Store(folder / where, RESULTS / where)
     runner = Runner(store, found, program_id(), end)
+    todo = [cell for cell in campaign.cells if cell.name in wanted]
+    if options.dry_run:
+        runner.announce(runner.queue(todo, again))
+        return 0
     with _alone(store.folder):
         runner.recover(campaign.cells)
-        queue = runner.queue([cell for cell in campaign.cells if cell.name in wanted], again)
-        if options.dry_run:
-            runner.announce(queue)
-            return 0
+        queue = runner.queue(todo, again)
         try:
             with _termination_interrupts():
                 if options.rehearse:
@@ -259,13 +260,14 @@ class Runner:
         if attempt and attempt.program == self._program and not again:
             results, parts = attempt.results, attempt.parts
         while missing := missing_seeds(cell.seeds, parts):
-            within = min(cell.limit, self._left)
+            within = min(cell.limit, self._left) - GRACE  # so that it can end by itself
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
                 needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
                 _say("no time", cell, f"for seeds {needed} within {max(within, 0):.0f} s")
                 return
-            ended = self._command(cell, [*cell.words, f"seed={missing[0]}", f"seeds={count}"])
+            part_words = [f"seed={missing[0]}", f"seeds={count}", f"limit={within:.0f}"]
+            ended = self._command(cell, [*cell.words, *part_words])
             projected = projection(ended.results)
             too_many = count > 1 and out_of_memory(ended.reason)
             whole = ended.status == "measured" and projected is None
@@ -315,10 +317,9 @@ class Runner:
         if results and results[0]["device"] not in (None, device):
             reason = f"it ran on the {results[0]['device']}, not on the {device}"
             results = []
-        if reason is None and not any(
-            table.figure(metrics(results), x) for x in cell.figures.values()
-        ):
-            reason = f"none of its figures, such as {next(iter(cell.figures.values()))}, is there"
+        figures = [*cell.figures.values()]
+        if reason is None and not any(table.figure(metrics(results), each) for each in figures):
+            reason = f"none of its figures, such as {figures[0]}, is there"
         outcome: Status = "measured" if reason is None else "partial" if results else "failed"
         return Ended(outcome, reason, results, seconds)
 

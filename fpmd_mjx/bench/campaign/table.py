@@ -47,10 +47,13 @@ def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:
     """
     stores = [Store(path) for path in sorted(folder.glob("*/")) if any(path.glob("*.json"))]
     cards = [_device(campaign, store) or store.folder.name for store in stores] or ["a GPU"]
-    lines = [f"| measurement | figure | {' | '.join(cards)} |", f"|---|---|{'---:|' * len(cards)}"]
+    lines = ["A rehearsal: with toy sizes, these figures mean nothing.", ""] if campaign.toy else []
+    lines.append(f"| measurement | figure | {' | '.join(cards)} |")
+    lines.append(f"|---|---|{'---:|' * len(cards)}")
     for cell in campaign.cells:
         if not readme or cell.name in campaign.readme:
-            lines += _rows(cell, [store.complete(cell.name) for store in stores] or [None])
+            found = [store.complete(cell.name) or store.open(cell.name) for store in stores]
+            lines += _rows(cell, found or [None])
     if not readme:
         lines += ["", *(note for store in stores for note in _notes(campaign, store))]
     return "\n".join(lines) + "\n"
@@ -74,7 +77,7 @@ def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
     """The rows of one cell. A figure that no card has is left out where another of its cell is
     there: what it would tell is in the other one, or this kind of device does not tell it."""
     rows = [
-        (label, [record and figure(record.metrics, metric) for record in records])
+        (label, [record and _shown(record, metric) for record in records])
         for label, metric in cell.figures.items()
     ]
     rows = [row for row in rows if any(row[1])] or rows[:1]
@@ -83,6 +86,12 @@ def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
         title = "" if lines else cell.title
         lines.append(f"| {title} | {label} | {' | '.join(x or NOT_MEASURED for x in values)} |")
     return lines
+
+
+def _shown(record: Record, metric: str) -> str | None:
+    """The figure, and whether it is of an attempt that was not complete."""
+    shown = figure(record.metrics, metric)
+    return f"{shown} (in part)" if shown and record.status != "measured" else shown
 
 
 def figure(metrics: Mapping[str, Any], name: str) -> str | None:

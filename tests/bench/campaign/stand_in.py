@@ -29,6 +29,8 @@ def main() -> int:
         int(words.get("seed", 0)), int(words.get("seed", 0)) + int(words.get("seeds", 0))
     ):
         metrics[f"curve.last.one_step.seed_{seed}"] = 100.0 + seed
+    if "limit" in words:
+        metrics["curve.limit"] = float(words["limit"])
     if how == "in vain":
         print("fpmd: learn.batch=0 is not possible: give a whole number of at least 1.")
         return 2

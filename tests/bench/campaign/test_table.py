@@ -1,5 +1,6 @@
 """Results as Markdown."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,18 @@ def test_a_column_a_card_a_row_a_figure(tmp_path: Path) -> None:
     one.write(record("a", {"x.rate": {"q1": 1, "median": 183456.7, "q3": 2}, "x.other": 0.914}))
     one.write(record("b", {f"c.seed_{i}": 100.0 + i for i in range(3)}))
     two.write(record("a", {"x.rate": None}))
-    two.write(record("b", {}, "failed"))
+    two.write(record("b", {"c.seed_0": 90.0}, "partial"))
     lines = table.render(CAMPAIGN, tmp_path).splitlines()
     assert lines[0] == "| measurement | figure | a card | a card |"
     assert lines[2] == "| A | rate | 183,000 | - |"
     assert lines[3] == "|  | other | 0.914 | not measured |"
     # 101 +- 4.303 * 1 / sqrt(3)
-    assert lines[4] == "| B | return | 101 [99, 103], 3 seeds | not measured |"
+    assert lines[4] == "| B | return | 101 [99, 103], 3 seeds | 90, 1 seed (in part) |"
     assert "- a card, driver 1, jax 2, mujoco-mjx 3, commit c: a, b." in lines
-    assert "- b, failed: it broke." in lines
+    assert "- b, partial: it broke." in lines
     assert len(table.render(CAMPAIGN, tmp_path, readme=True).splitlines()) == 4
+    toy = dataclasses.replace(CAMPAIGN, toy=True)
+    assert table.render(toy, tmp_path).startswith("A rehearsal: with toy sizes, these figures mean")
 
 
 @pytest.mark.parametrize(
