@@ -8,6 +8,9 @@ import sys
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
+_PARENT = "FPMD_PARENT"
+"""Environment variable with the number of the process that started this one."""
+
 
 def collect_garbage_rarely() -> None:
     """For a process that imports and traces: both make objects by the million, which stay, and
@@ -24,11 +27,16 @@ def child_environment(**changes: str) -> dict[str, str]:
         **changes: variables that the new process has beside those of this one.
     """
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, **changes}
+    return {**os.environ, "PYTHONPATH": path, _PARENT: str(os.getpid()), **changes}
 
 
 def end_with_parent() -> None:
     """Lets the system kill this process when the one that started it ends, however that ends: a
-    process that nobody waits for would hold its device. Linux alone has this."""
+    process that nobody waits for would hold its device. Linux alone has this.
+
+    For processes that are started with `child_environment`. Call it before anything slow.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ.get(_PARENT, os.getppid())):
+            sys.exit("the process that started this one has ended")  # before the call

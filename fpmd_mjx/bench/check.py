@@ -16,6 +16,9 @@ from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.config import Config
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""A difference of bits, not of numbers: 0 and -0."""
+
 SECONDS = ("train_seconds",)
 """Columns of metrics.csv that are times, and so differ from run to run."""
 
@@ -74,13 +77,13 @@ def host_copy(tree: Any) -> list[np.ndarray]:
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
     """0 if both hold the same bits, else the largest difference in terms of the largest number of
-    `a`, and infinity where one of two is not finite."""
+    `a`, at least the smallest float, and infinity where one of two is not finite."""
     if a.tobytes() == b.tobytes():
         return 0.0
     a, b = a.astype(np.float64), b.astype(np.float64)
     apart = np.max(np.abs(a - b), where=~(np.isnan(a) & np.isnan(b)), initial=0.0)
-    largest = np.max(np.abs(a), where=np.isfinite(a), initial=np.finfo(np.float64).tiny)
-    return float(apart / largest) if np.isfinite(apart) else float("inf")
+    largest = np.max(np.abs(a), where=np.isfinite(a), initial=SMALLEST)
+    return max(float(apart / largest), SMALLEST) if np.isfinite(apart) else float("inf")
 
 
 def run_twice(text: str) -> Iterator[fresh.Record]:

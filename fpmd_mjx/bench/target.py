@@ -71,7 +71,9 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
         state, metrics = compiled.train_epoch(state)
         jax.block_until_ready((state, metrics))
         seconds += time.perf_counter() - start
+        env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
         if epoch % config.eval.every and epoch < config.epochs:
+            yield {"env_steps": env_steps}
             continue
         policy, keys = program.policy(state), eval_keys(seeds, jnp.uint32(epoch))
         returns = {
@@ -84,7 +86,7 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
             "returns": returns,
             "seeds": seed_list(config),
             "reached": target is not None and mean >= target,
-            "env_steps": epoch * config.iterations_per_epoch * config.steps_per_iteration,
+            "env_steps": env_steps,
             "updates": int(state.updates),
             "train_seconds": seconds,
             "compile_seconds": compiled.seconds,
@@ -117,32 +119,38 @@ def timed(
     ones at the end, or where it is interrupted.
 
     empty_caches: as of a `Plan`. function: yields a record after each evaluation, with the fields
-    of `train`'s, and eval_seconds where they are not part of its train_seconds. It is stopped where
-    that is on target or beyond the cell's limit of wall seconds, and, if the run is to be whole,
-    where it will not end within that limit.
+    of `train`'s, and eval_seconds where they are not part of its train_seconds. It is stopped at an
+    evaluation that is on target or beyond the cell's limit of wall seconds, and, if the run is to
+    be whole, as soon as it will not end within that limit.
     """
     begin = time.perf_counter()
     records: list[fresh.Record] = []
+    paces: list[tuple[float, float]] = []  # env steps and wall seconds after each epoch
     projected: float | None = None
     with fresh.caches(empty_caches) as env:
         try:
             with closing(fresh.run(function, *arguments, env=env)) as yielded:
                 for record in yielded:
                     wall = time.perf_counter() - begin
-                    records.append(record | {"wall_seconds": wall})
-                    console.print(
-                        f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} of "
-                        f"{cell.target} after {record['env_steps']:,} env steps, {clock(wall)}",
-                        markup=False,
-                    )
-                    add(metrics(name, records), final=False)
-                    if record["reached"] or (cell.limit is not None and wall > cell.limit):
-                        break
+                    paces.append((record["env_steps"], wall))
+                    late = cell.limit is not None and wall > cell.limit
                     if cell.whole and cell.limit is not None:
-                        total = wall_of_all(records, cell.config.env_steps)
-                        if total > cell.limit:
+                        total = wall_of_all(paces, cell.config.env_steps)
+                        if total > cell.limit and record["env_steps"] < cell.config.env_steps:
                             projected = total
+                    if "returns" in record:
+                        records.append(record | {"wall_seconds": wall})
+                        console.print(
+                            f"{cell.config.task.name} {cell.label} {name} {record['return']:.1f} "
+                            f"of {cell.target} after {record['env_steps']:,} env steps, "
+                            f"{clock(wall)}",
+                            markup=False,
+                        )
+                        add(metrics(name, records), final=False)
+                        if record["reached"] or late:
                             break
+                    if projected is not None:
+                        break
         finally:
             if records:
                 add(metrics(name, records))
@@ -150,15 +158,13 @@ def timed(
                 add({PROJECTED: projected})
 
 
-def wall_of_all(records: Sequence[fresh.Record], env_steps: int) -> float:
-    """Wall seconds of a whole run of `env_steps`, from its evaluations so far: 0 before there are
-    two, as nothing can be told from the first, which holds compilation."""
-    first, last = records[0], records[-1]
-    steps = last["env_steps"] - first["env_steps"]
-    if not steps:
-        return 0.0
-    pace = (last["wall_seconds"] - first["wall_seconds"]) / steps
-    return float(last["wall_seconds"] + pace * max(env_steps - last["env_steps"], 0))
+def wall_of_all(paces: Sequence[tuple[float, float]], env_steps: int) -> float:
+    """Wall seconds of a whole run of `env_steps`: at least those until now, and what is left at
+    the pace since the first epoch, which holds compilation. paces: env steps and wall seconds."""
+    (first_steps, first), (steps, now) = paces[0], paces[-1]
+    if steps == first_steps:
+        return now
+    return now + (now - first) / (steps - first_steps) * max(env_steps - steps, 0)
 
 
 def metrics(name: str, records: Sequence[fresh.Record]) -> dict[str, Metric]:

@@ -58,7 +58,9 @@ def test_training_ends_with_the_run_and_evaluates_as_often_as_the_run_does(
 ) -> None:
     every = configs.EvalConfig(episodes=2, every=2)
     found = records(goal, env_steps=800, eval=every, seed=3)
-    assert [x["env_steps"] for x in found] == [320, 640, 800]
+    assert [x["env_steps"] for x in found] == [160, 320, 480, 640, 800]
+    assert [x.keys() == {"env_steps"} for x in found] == [True, False, True, False, False]
+    found = [x for x in found if "returns" in x]
     assert not any(x["reached"] for x in found)
     assert found[0]["seeds"] == [3, 4, 5, 6]
 
@@ -191,21 +193,34 @@ def test_a_curve_has_no_target_and_no_bounds(plain: Toy, yields: Any) -> None:
 def test_a_whole_run_that_will_not_end_in_time_ends_at_once_and_says_how_long_it_takes(
     plain: Toy, yields: Any
 ) -> None:
-    """The first evaluation comes after 100 s, most of them compilation; then one each 10 s."""
-    later = [RECORD | {"env_steps": steps} for steps in (320, 480)]
+    """The first epoch ends after 100 s, most of them compilation; then one each 10 s, the third of
+    which with the first evaluation."""
     steps = 1600
     config = dataclasses.replace(plain.config, env_steps=steps)
     whole = 110.0 + 10.0 * (steps - 320) / 160
-    yields(RECORD, later[0], end=AssertionError("it goes on"), at=(100, 110))
+    epochs = [{"env_steps": 160}, {"env_steps": 320}, RECORD | {"env_steps": 480}]
+    yields(*epochs[:2], end=AssertionError("it goes on"), at=(100, 110))
     kept = Kept()
     target.curve(Cell("", config, limit=whole - 1, whole=True), True, kept)
-    assert kept.final[target.PROJECTED] == pytest.approx(whole)
+    assert kept.final == {target.PROJECTED: pytest.approx(whole)}
     for limit, more in ((whole + 1, True), (whole - 1, False)):
-        yields(RECORD, *later, at=(100, 110, 120))
+        yields(*epochs, at=(100, 110, 120))
         kept = Kept()
         target.curve(Cell("", config, limit=limit, whole=more), True, kept)
         assert target.PROJECTED not in kept.final
         assert kept.final["curve.env_steps"] == 480.0
+
+
+@pytest.mark.parametrize(("env_steps", "ends"), [(1600, False), (480, True)])
+def test_a_run_beyond_its_limit_is_whole_only_where_it_has_ended(
+    plain: Toy, yields: Any, env_steps: int, ends: bool
+) -> None:
+    config = dataclasses.replace(plain.config, env_steps=env_steps)
+    yields({"env_steps": 160}, RECORD | {"env_steps": 480}, at=(100, 481))
+    kept = Kept()
+    target.curve(Cell("", config, limit=480.0, whole=True), True, kept)
+    assert (target.PROJECTED not in kept.final) == ends
+    assert kept.final["curve.env_steps"] == 480.0
 
 
 @pytest.mark.parametrize("empty", [True, False])

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import zlib
 from pathlib import Path
 
 from fpmd_mjx.config import ConfigError
@@ -11,7 +12,9 @@ from fpmd_mjx.memory import human
 from fpmd_mjx.train import compile_cache
 
 PIECE = 15 * 2**20
-"""Bytes of a file: below what many tools take as one."""
+MOST = 3 * PIECE
+"""Bytes of a file, and of all files: below what many tools take at once. What was compiled last has
+its place first."""
 
 
 def folders() -> dict[str, Path]:
@@ -26,43 +29,57 @@ def folders() -> dict[str, Path]:
 
 def pack(path: Path) -> None:
     """Writes the caches to PATH.000, PATH.001, ..., replacing what an earlier call left there."""
-    archive = io.BytesIO()
+    archive, left_out = io.BytesIO(), 0
+    found = [(name, file) for name, folder in folders().items() for file in folder.rglob("*")]
+    newest = sorted((pair for pair in found if pair[1].is_file()), key=_age)
     with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=3) as tar:
-        for name, folder in folders().items():
-            if folder.is_dir():
-                tar.add(folder, name)
+        for name, file in newest:
+            if archive.tell() + file.stat().st_size > MOST:
+                left_out += 1
+            else:
+                tar.add(file, f"{name}/{file.relative_to(folders()[name])}")
     data = archive.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in _pieces(path):
+    pieces = [data[begin : begin + PIECE] for begin in range(0, len(data), PIECE)]
+    for i, piece in enumerate(pieces):
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(piece)
+        part.replace(path.with_name(f"{path.name}.{i:03}"))
+    for old in _pieces(path)[len(pieces) :]:
         old.unlink()
-    for i, begin in enumerate(range(0, len(data), PIECE)):
-        path.with_name(f"{path.name}.{i:03}").write_bytes(data[begin : begin + PIECE])
-    console.print(f"compile caches: {human(len(data))} in {path}.*", markup=False)
+    more = f", {left_out} older files left out" if left_out else ""
+    console.print(
+        f"compile caches: {human(len(data))} in {path}.*{more}", markup=False, soft_wrap=True
+    )
 
 
 def unpack(path: Path) -> None:
-    """Adds what `pack` wrote to the caches of this machine.
+    """Adds what `pack` wrote to the caches of this machine, as far as it is there and sound.
 
-    Raises ConfigError if there is no such file, or if it is damaged.
+    Raises ConfigError if there is no such file.
     """
     pieces = _pieces(path)
     if not pieces:
         raise ConfigError(f"--cache {path} is not there: give the FILE of --keep-cache FILE.")
     archive = io.BytesIO(b"".join(piece.read_bytes() for piece in pieces))
     try:
-        with tarfile.open(fileobj=archive, mode="r:gz") as tar:
-            members = tar.getmembers()
-            for name, folder in folders().items():
-                folder.mkdir(parents=True, exist_ok=True)
-                for member in members:
-                    root, _, rest = member.name.partition("/")
-                    if root == name and rest:
-                        tar.extract(member.replace(name=rest), folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ConfigError(
-            f"--cache {path} cannot be read ({error}): a piece of it is missing or damaged; leave "
-            "--cache out."
-        ) from error
+        with tarfile.open(fileobj=archive, mode="r|gz") as tar:
+            for member in tar:
+                root, _, rest = member.name.partition("/")
+                if rest and root in folders():
+                    folders()[root].mkdir(parents=True, exist_ok=True)
+                    tar.extract(member.replace(name=rest), folders()[root], filter="data")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        console.print(
+            f"--cache {path} is damaged, or a piece of it is missing ({error}): what comes after "
+            "that is compiled here.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _age(pair: tuple[str, Path]) -> float:
+    return -pair[1].stat().st_mtime
 
 
 def _pieces(path: Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 import sys
 
-from fpmd_mjx import cli
 from fpmd_mjx.process import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()
+
+    from fpmd_mjx import cli  # takes seconds
+
     sys.exit(cli.main())

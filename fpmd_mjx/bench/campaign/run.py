@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +38,20 @@ RESULTS = ROOT / "benchmarks" / "gpu"
 GRACE = 15.0
 """Seconds that an interrupted command has to write what it measured."""
 
-OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "MemoryError", "killed by SIGKILL")
-"""What XLA, CUDA, Python and the system say of too little of it."""
+OUT_OF_MEMORY = (
+    *("RESOURCE_EXHAUSTED", "out of memory", "Failed to allocate", "MemoryError"),
+    "killed by SIGKILL",
+)
+"""What XLA, CUDA, Warp, Python and the system say of too little of it."""
+
+_DISTRIBUTIONS = {"warp": "warp-lang", "mujoco_playground": "playground", "brax": "brax"}
+"""Packages that some cells need: their module, and their name in `logs.versions`."""
+
+INTERRUPTED = ("interrupted", "killed with its campaign", "the campaign's time was up")
+"""Reasons of attempts that nothing was wrong with."""
+
+LOCKS = Path(tempfile.gettempdir())
+"""Where a campaign says that it has a card."""
 
 PACKING = 15.0
 """Seconds at the end of a campaign that writes its compile caches."""
@@ -84,7 +97,7 @@ def run_campaign(name: str, options: Options) -> int:
     again = cells.matching(campaign.cells, list(options.again))
     if options.cache is not None:
         cache.unpack(options.cache)
-    [found] = fresh.run(card)
+    [found] = fresh.run(card, env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
     if found["platform"] != "gpu" and not (options.rehearse or options.dry_run):
         raise ConfigError(
             f"campaign {name} measures a GPU, and JAX finds only the {found['device']}: install "
@@ -92,13 +105,15 @@ def run_campaign(name: str, options: Options) -> int:
         )
     folder = options.out or (Path("runs/rehearsal") if options.rehearse else RESULTS)
     where = card_name(found["device"])
-    store = Store(folder / where, RESULTS / where)
-    runner = Runner(store, found, program_id(), end)
+    store = Store(folder / where, None if options.rehearse else RESULTS / where)
+    runner = Runner(store, found, program_id(whole=options.rehearse), end)
     todo = [cell for cell in campaign.cells if cell.name in wanted]
     if options.dry_run:
         runner.announce(runner.queue(todo, again))
         return 0
-    with _alone(store.folder):
+    # A rehearsal's figures mean nothing, so that it may share its device.
+    lock = store.folder / ".lock" if options.rehearse else LOCKS / f"fpmd-campaign-{where}.lock"
+    with _alone(lock):
         runner.recover(campaign.cells)
         queue = runner.queue(todo, again)
         try:
@@ -112,11 +127,11 @@ def run_campaign(name: str, options: Options) -> int:
                 signal.SIGINT, "campaign interrupted; the same command goes on from what is there"
             ) from None
         finally:
-            table.write(campaign, folder)
-            if folder == RESULTS:
-                table.write_pages(campaign, ROOT)
             if options.keep_cache is not None:
                 cache.pack(options.keep_cache)
+            table.write(campaign, folder)
+            if folder.resolve() == RESULTS.resolve():
+                table.write_pages(campaign, ROOT)
     return runner.failures
 
 
@@ -154,6 +169,7 @@ class Runner:
         """card: of `card`; program: of `program_id`; end: when to be done, of the monotonic
         clock."""
         self.failures = 0
+        self._stopping = False
         self._running: set[subprocess.Popen[bytes]] = set()
         self._store, self._program, self._end = store, program, end
         keys = ("device", "driver", "versions", "commit")
@@ -162,24 +178,29 @@ class Runner:
     def recover(self, all_cells: tuple[Cell, ...]) -> None:
         """Keeps what a campaign that was killed had measured of the cell that it was in."""
         for cell in all_cells:
-            if self._store.written(cell):
-                self._keep(cell, "the campaign was killed while it ran", 0.0)
+            if results := self._store.written(cell):
+                self._keep(cell, results, INTERRUPTED[1], 0.0)
                 _say("found", cell, "measured in part by a campaign that was killed")
 
-    def _keep(self, cell: Cell, reason: str, seconds: float) -> None:
+    def _keep(self, cell: Cell, results: list[dict[str, Any]], reason: str, seconds: float) -> None:
         """Keeps what the process of a cell had written when the campaign ended, beside the seeds
         that were there before."""
-        results, before = self._store.written(cell), self._store.open(cell.name)
-        if not cell.seeds:
-            self._write(cell, "partial" if results else "failed", reason, results, seconds)
-        elif before and before.program == self._program:
-            self._store.write(replace(before, reason=reason, unfinished=results))
-        else:
-            self._write(cell, "failed", reason, [], seconds, unfinished=results)
+        measured_with = {key: results[0][key] for key in ("versions", "commit")} if results else {}
+        ours = all(self._provenance[key] == value for key, value in measured_with.items())
+        record = self._record(cell, "partial" if results else "failed", reason, results, seconds)
+        record.provenance = {**record.provenance, **measured_with}
+        if not ours:
+            record.program = "unknown"
+        if cell.seeds:
+            record.results, record.unfinished = [], results
+            before = self._attempt(cell)
+            if before:
+                record = replace(before, reason=reason, unfinished=results)
+        self._store.write(record)
 
     def queue(self, wanted: list[Cell], again: set[str]) -> list[Cell]:
-        """What to measure: first what has no result at all and what is to be measured again, then
-        what has one of another program or failed, each in the campaign's order."""
+        """What to measure, in the campaign's order: first what has no result, was interrupted, or
+        is to be measured again; then what has a result of another program, or failed."""
         ranks = {cell.name: self._rank(cell, cell.name in again) for cell in wanted}
         for cell in wanted:
             if ranks[cell.name] is None:
@@ -188,14 +209,27 @@ class Runner:
         return sorted(left, key=lambda cell: ranks[cell.name] or 0)
 
     def _rank(self, cell: Cell, again: bool) -> int | None:
-        complete, attempt = self._store.complete(cell.name), self._store.open(cell.name)
-        if again:
+        complete, attempt = self._store.complete(cell.name), self._attempt(cell)
+        if again or (attempt and (attempt.parts or str(attempt.reason).endswith(INTERRUPTED))):
             return 0
-        if complete and complete.program == self._program:
+        if complete and self._is_current(cell, complete):
             return None
-        if attempt and attempt.program == self._program and cell.seeds and attempt.parts:
-            return 0  # some of its seeds are there
-        return 1 if complete or attempt else 0
+        return 1 if complete or self._store.open(cell.name) else 0
+
+    def _attempt(self, cell: Cell) -> Record | None:
+        """The last attempt, where it was not complete and had today's program and command."""
+        attempt = self._store.open(cell.name)
+        return attempt if attempt and self._is_current(cell, attempt) else None
+
+    def _is_current(self, cell: Cell, record: Record) -> bool:
+        """Whether a record has today's program, command and versions of what the cell needs."""
+        now, then = self._provenance["versions"], record.provenance["versions"]
+        names = [_DISTRIBUTIONS.get(need, need) for need in cell.needs]
+        return (
+            record.program == self._program
+            and record.command == _shown(cell)
+            and all(now.get(name) == then.get(name) for name in names)
+        )
 
     def announce(self, queue: list[Cell]) -> None:
         """Prints what would be measured, and how long it would take."""
@@ -216,23 +250,23 @@ class Runner:
             for _ in pool.map(lambda cell: self._run(cell, cell.name in again), queue):
                 pass
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in self._running:
+            self._stopping = True
+            for process in tuple(self._running):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
         finally:
-            pool.shutdown()
+            pool.shutdown(cancel_futures=True)
 
     def _run(self, cell: Cell, again: bool) -> None:
         missing = [need for need in cell.needs if importlib.util.find_spec(need) is None]
         if missing:
             _say("skipped", cell, f"needs {', '.join(missing)}, not installed here")
         elif cell.seeds:
-            self._run_seeds(cell, again)
+            self.failures += not self._run_seeds(cell, again)
         elif (estimate := self._estimate(cell)) > self._left:
             _say("no time", cell, f"about {estimate:.0f} s, {max(self._left, 0.0):.0f} s left")
         else:
-            self._run_once(cell)
+            self.failures += not self._run_once(cell)
 
     @property
     def _left(self) -> float:
@@ -240,39 +274,46 @@ class Runner:
         return self._end - GRACE - time.monotonic()
 
     def _estimate(self, cell: Cell) -> float:
-        """Seconds of a whole cell: as long as it took before on this kind of card."""
+        """Seconds of a whole cell: as long as it took before on this kind of card, even where it
+        did not end."""
         complete, attempt = self._store.complete(cell.name), self._store.open(cell.name)
-        if complete:
-            return complete.seconds
-        return max(cell.seconds, attempt.seconds if attempt else 0.0)
+        known = complete.seconds if complete else cell.seconds
+        return max(known, attempt.seconds if attempt else 0.0)
 
-    def _run_once(self, cell: Cell) -> None:
-        ended = self._command(cell, list(cell.words))
+    def _run_once(self, cell: Cell) -> bool:
+        """Returns whether the result is complete."""
+        words = [self._limited(word) for word in cell.words]
+        ended = self._command(cell, words)
         self._write(cell, ended.status, ended.reason, ended.results, ended.seconds)
-        self._tell(cell, ended)
+        _tell(cell, ended)
+        return ended.status == "measured"
 
-    def _run_seeds(self, cell: Cell, again: bool) -> None:
+    def _limited(self, word: str) -> str:
+        """A `limit=SECONDS` that leaves time to end, where less is left."""
+        key, _, value = word.partition("=")
+        if key == "limit" and self._left - GRACE < float(value):
+            return f"limit={max(self._left - GRACE, 1.0):.0f}"
+        return word
+
+    def _run_seeds(self, cell: Cell, again: bool) -> bool:
         """Trains the seeds that are missing, as many at a time as fit; a part that turns out to
-        take longer than its limit ends early, and is followed by a smaller one."""
-        attempt = self._store.open(cell.name)
-        results: list[dict[str, Any]] = []
-        parts: list[dict[str, Any]] = []
-        if attempt and attempt.program == self._program and not again:
-            results, parts = attempt.results, attempt.parts
+        take longer than its limit ends early, and is followed by a smaller one. Returns False
+        where a part went wrong."""
+        attempt = None if again else self._attempt(cell)
+        results = attempt.results if attempt else []
+        parts = attempt.parts if attempt else []
         while missing := missing_seeds(cell.seeds, parts):
             within = min(cell.limit, self._left) - GRACE  # so that it can end by itself
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
                 needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
-                _say("no time", cell, f"for seeds {needed} within {max(within, 0):.0f} s")
-                return
-            part_words = [f"seed={missing[0]}", f"seeds={count}", f"limit={within:.0f}"]
-            ended = self._command(cell, [*cell.words, *part_words])
+                _say("no time", cell, f"for seeds {needed} within {max(within, 0.0):.0f} s")
+                return True
+            ended = self._command(cell, [*cell.words, *_part(missing[0], count, within)])
             projected = projection(ended.results)
-            too_many = count > 1 and out_of_memory(ended.reason)
             whole = ended.status == "measured" and projected is None
-            if whole or projected or too_many:
-                taken = None if too_many else projected or ended.seconds
+            taken = part_seconds(ended, count, projected)
+            if taken is not None:
                 part = {"seed": missing[0], "seeds": count, "seconds": taken, "ended": whole}
                 parts = [*parts, part]
             if whole:
@@ -287,12 +328,15 @@ class Runner:
             seconds = sum(part["seconds"] for part in parts if part["ended"])
             unfinished = [] if whole else ended.results
             self._write(cell, status, reason, results, seconds, parts, unfinished)
-            self._tell(cell, replace(ended, status=status, reason=reason))
-            if ended.status != "measured" and not too_many:
-                return
+            _tell(cell, replace(ended, status=status, reason=reason))
+            if ended.status != "measured" and not (count > 1 and out_of_memory(ended.reason)):
+                return False
+        return True
 
     def _command(self, cell: Cell, words: list[str]) -> "Ended":
         """Runs `fpmd bench` for a cell, within its limit and the campaign's."""
+        if self._stopping:
+            raise KeyboardInterrupt
         self._store.folder.mkdir(parents=True, exist_ok=True)
         running = self._store.running(cell)
         running.unlink(missing_ok=True)
@@ -302,16 +346,26 @@ class Runner:
         start = time.monotonic()
         _say("running", cell, shlex.join(words))
         log = self._store.folder / f"{cell.name}.log"
+        env = child_environment(**cell.env)
+        if "XLA_FLAGS" in cell.env:
+            env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cell.env['XLA_FLAGS']}".strip()
         try:
-            env = child_environment(**cell.env)
-            status, stopped = execute(command, env, log, limit, self._running)
+            status, in_time = execute(command, env, log, limit, self._running)
+            if self._stopping:
+                raise KeyboardInterrupt
         except KeyboardInterrupt:
-            self._keep(cell, "interrupted", time.monotonic() - start)
+            results = self._store.written(cell)
+            self._keep(cell, results, INTERRUPTED[0], time.monotonic() - start)
             raise
         seconds = time.monotonic() - start
         results = self._store.written(cell)
-        reason = stopped or (failure(status, log.read_text(errors="replace")) if status else None)
-        if reason is None and not results:
+        reason = None
+        if not in_time:
+            why = "its limit" if limit == cell.limit else INTERRUPTED[2]
+            reason = f"stopped after {limit:.0f} s: {why}"
+        elif status:
+            reason = failure(status, log.read_text(errors="replace"))
+        elif not results:
             reason = "the command ended without a result"
         device = self._provenance["device"]
         if results and results[0]["device"] not in (None, device):
@@ -329,29 +383,30 @@ class Runner:
         status: Status,
         reason: str | None,
         results: list[dict[str, Any]],
-        seconds: float = 0.0,
+        seconds: float,
         parts: list[dict[str, Any]] | None = None,
         unfinished: list[dict[str, Any]] | None = None,
     ) -> None:
-        self._store.write(
-            Record(
-                cell=cell.name,
-                status=status,
-                reason=reason,
-                program=self._program,
-                command=_shown(cell),
-                provenance=self._provenance,
-                seconds=round(seconds, 1),
-                results=results,
-                parts=parts or [],
-                unfinished=unfinished or [],
-            )
-        )
+        record = self._record(cell, status, reason, results, seconds)
+        self._store.write(replace(record, parts=parts or [], unfinished=unfinished or []))
 
-    def _tell(self, cell: Cell, ended: "Ended") -> None:
-        self.failures += ended.status != "measured"
-        _say(
-            ended.status, cell, f"{ended.seconds:.0f} s" + f": {ended.reason}" * bool(ended.reason)
+    def _record(
+        self,
+        cell: Cell,
+        status: Status,
+        reason: str | None,
+        results: list[dict[str, Any]],
+        seconds: float,
+    ) -> Record:
+        return Record(
+            cell=cell.name,
+            status=status,
+            reason=reason,
+            program=self._program,
+            command=_shown(cell),
+            provenance=self._provenance,
+            seconds=round(seconds, 1),
+            results=results,
         )
 
 
@@ -371,10 +426,10 @@ def execute(
     log: Path,
     limit: float,
     running: set[subprocess.Popen[bytes]],
-) -> tuple[int, str | None]:
+) -> tuple[int, bool]:
     """Runs a command to its end, or for `limit` seconds, with its output in `log`.
 
-    Returns its exit code, and why it was stopped, None if it was not. A command that is stopped is
+    Returns its exit code, and whether it ended in time. A command that is stopped is
     interrupted, so that it can write what it has, and killed with all its processes `GRACE` seconds
     later. It ends with this process, however that ends. While it runs it is one of `running`.
     """
@@ -390,10 +445,10 @@ def execute(
     ):
         running.add(process)
         try:
-            return process.wait(limit), None
+            return process.wait(limit), True
         except subprocess.TimeoutExpired:
             _stop(process)
-            return process.returncode, f"stopped after {limit:.0f} s"
+            return process.returncode, False
         except KeyboardInterrupt:
             _stop(process)
             raise
@@ -413,16 +468,31 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def failure(status: int, output: str) -> str:
     """Why a command failed, in one line. status: its exit code; output: all that it printed."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    memory = [line for line in lines if out_of_memory(line)]
-    # The process that a command starts tells its own error first, then the command that it failed.
-    errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception)): ", line)]
-    errors = [line for line in errors if "failed in its own process" not in line]
-    said = (memory or errors or lines or [""])[-1][:300]
+    errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception))(:|$)", line)]
+    # A process that the command starts tells its own error first, unless it is killed.
+    own = [line for line in errors if "failed in its own process" not in line]
+    if errors and errors[-1].endswith(f"status {-signal.SIGKILL}"):
+        status = -signal.SIGKILL
+    said = (own or lines or [""])[-1][:300]
     if status < 0:
         name = signal.Signals(-status).name
         hint = ", as the system does when memory is short" if status == -signal.SIGKILL else ""
         return f"killed by {name}{hint}" + (f"; last line: {said}" if said else "")
     return f"exit code {status}: {said}" if said else f"exit code {status}"
+
+
+def part_seconds(ended: "Ended", count: int, projected: float | None) -> float | None:
+    """Seconds that a part of `count` seeds takes, infinite where it does not fit into memory, as
+    far as its end tells; None where it tells nothing, such as an error."""
+    if projected is not None:
+        return projected
+    if ended.status == "measured":
+        return ended.seconds
+    if count > 1 and out_of_memory(ended.reason):
+        return math.inf
+    # It had not even run for long enough to be projected.
+    stopped = ended.reason is not None and ended.reason.startswith("stopped after")
+    return 1.5 * ended.seconds if stopped else None
 
 
 def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
@@ -447,20 +517,26 @@ def seeds_at_once(
 ) -> int | None:
     """How many seeds to train side by side: the most, of `missing`, that fit into `within` seconds.
 
-    Sized by the parts before, or on paper: seconds in proportion to the seeds. None if not even one
-    seed fits.
+    Sized by the parts before, or on paper; see `scaled`. None if not even one seed fits.
     """
-    measured = {part["seeds"]: part["seconds"] for part in parts if part["seconds"] is not None}
+    sizes = {part["seeds"]: part["seconds"] for part in parts}
+    measured = {seeds: x for seeds, x in sizes.items() if x is not None and math.isfinite(x)}
+    too_many = min((seeds for seeds in sizes if seeds not in measured), default=cell.seeds + 1)
     measured = measured or {cell.seeds: cell.seconds}
-    too_many = min((p["seeds"] for p in parts if p["seconds"] is None), default=cell.seeds + 1)
     count = cell.seeds
     while count:
         nearest = min(measured, key=lambda seeds: abs(seeds - count))
-        takes = measured[nearest] * count / nearest
+        takes = scaled(measured[nearest], nearest, count)
         if count <= missing and count < too_many and takes <= within:
             return count
         count //= 2
     return None
+
+
+def scaled(seconds: float, seeds: int, others: int) -> float:
+    """Seconds of a run of `others` seeds, where `seeds` take `seconds`: a third of it, compilation
+    and launches, hardly depends on their number."""
+    return seconds * max(others / seeds, (1 + 2 * others / seeds) / 3)
 
 
 def out_of_memory(reason: str | None) -> bool:
@@ -477,12 +553,24 @@ def projection(results: list[dict[str, Any]]) -> float | None:
     return None
 
 
+def _part(seed: int, seeds: int, limit: float) -> list[str]:
+    """Words of a part of a cell's seeds."""
+    return [f"seed={seed}", f"seeds={seeds}", f"limit={limit:.0f}"]
+
+
 def _shown(cell: Cell) -> str:
+    """The command of a whole cell."""
     env = [f"{key}={shlex.quote(value)}" for key, value in cell.env.items()]
+    more = _part(0, cell.seeds, cell.limit) if cell.seeds else []
     words = shlex.join(
-        ["fpmd", "bench", *cell.words, "--rounds", str(cell.rounds), "--shared-caches"]
+        ["fpmd", "bench", *cell.words, *more, "--rounds", str(cell.rounds), "--shared-caches"]
     )
     return " ".join([*env, words])
+
+
+def _tell(cell: Cell, ended: Ended) -> None:
+    reason = f": {ended.reason}" if ended.reason else ""
+    _say(ended.status, cell, f"{ended.seconds:.0f} s{reason}")
 
 
 def _say(what: str, cell: Cell, text: str) -> None:
@@ -490,15 +578,15 @@ def _say(what: str, cell: Cell, text: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two campaigns that share a card would measure each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+def _alone(path: Path) -> Iterator[None]:
+    """Two campaigns that share a card would measure each other. path: of the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"another campaign is running in {folder}: wait for it, or choose another --out."
+                f"another campaign has this card (its lock is {path}): wait until it has ended."
             ) from None
         yield
 

@@ -8,7 +8,7 @@ a cell has written so far. A complete result is only ever replaced by another on
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,13 @@ Status = Literal["measured", "partial", "failed"]
 
 _DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
 """Packages whose version is part of a program. Python's counts to the minor release."""
+
+
+_OF_NO_RESULT = (
+    r"fpmd_mjx/(cli|display|render|report|suite|tasks|video)\.py|fpmd_mjx/bench/campaign/"
+    r"|envs/(parity/|likeness|prune|tune|video)|(fpmd_mjx/)?configs/(campaign|suite)/"
+)
+"""Files that no result of a campaign depends on."""
 
 
 @dataclass
@@ -56,6 +63,11 @@ class Record:
     unfinished: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def kept(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.results or self.parts or self.unfinished)
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """Metrics of all parts and of all points of their grids: name, with the label of the point
         behind it where there are several -> number, quartiles or table."""
@@ -88,12 +100,21 @@ class Store:
         return self._read(f"{cell}.json")
 
     def open(self, cell: str) -> Record | None:
-        """The last attempt, where it was not complete."""
-        return self._read(f"{cell}.open.json")
+        """The last attempt, where it was not complete and nothing complete came after it."""
+        attempt, complete = self._read(f"{cell}.open.json"), self.complete(cell)
+        return None if attempt and complete and attempt.date < complete.date else attempt
 
     def write(self, record: Record) -> None:
-        """Keeps the record of a cell that has ended, complete or not."""
+        """Keeps the record of a cell that has ended, complete or not.
+
+        An attempt without a result leaves those of the one before, and its own reason.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        before = self.open(record.cell)
+        if record.status != "measured" and not record.kept and before and before.kept:
+            record = replace(
+                before, reason=f"{record.reason} (the results are of an earlier attempt)"
+            )
         open_path = self.folder / f"{record.cell}.open.json"
         complete = record.status == "measured"
         path = self.folder / f"{record.cell}.json" if complete else open_path
@@ -129,24 +150,24 @@ def card_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
-def program_id() -> str:
+def program_id(whole: bool = False) -> str:
     """A name for the program that is measured: code, settings and the versions beneath it.
 
     Two checkouts with the same name measure the same, whatever their commits, documents and tests.
+    whole: with the campaign's own code and file, for a rehearsal of all of it.
     """
     digest = hashlib.sha256()
-    package = Path(__file__).parents[2]
-    campaign = Path(__file__).parent
-    settings = configs.configs_dir()
+    package, settings = Path(__file__).parents[2], configs.configs_dir()
     files = [
-        *(path for path in package.rglob("*.py") if campaign not in path.parents),
+        *package.rglob("*.py"),
         *(path for end in ("py", "json") for path in (package.parent / "envs").rglob(f"*.{end}")),
-        *(path for group in ("task", "actor") for path in (settings / group).rglob("*.yaml")),
-        *settings.glob("preset*/*.yaml"),
+        *settings.rglob("*.yaml"),
     ]
     for path in sorted(files):
-        digest.update(path.relative_to(package.parent).as_posix().encode())
-        digest.update(path.read_bytes())
+        name = path.relative_to(package.parent).as_posix()
+        if whole or not re.match(_OF_NO_RESULT, name):
+            digest.update(name.encode())
+            digest.update(path.read_bytes())
     versions = logs.versions()
     versions["python"] = ".".join(versions["python"].split(".")[:2])
     digest.update(json.dumps([versions[name] for name in _DECISIVE]).encode())

@@ -45,7 +45,7 @@ def main() -> int:
             if time.monotonic() > deadline:
                 return 3
             time.sleep(0.01)
-    if how == "for ever":
+    if how == "for ever" or (how == "for ever above 4" and int(words["seeds"]) > 4):
         time.sleep(600)
     if how == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -61,9 +61,11 @@ def main() -> int:
     return 0
 
 
-def write(out: Path, metrics: dict[str, Any], device: str) -> None:
+def write(out: Path, metrics: dict[str, Any], device: str, commit: str = "c") -> None:
     cell = {"label": "", "config": {}, "target": None, "metrics": metrics}
-    out.write_text(json.dumps({"device": device, "command": "fpmd bench", "cells": [cell]}))
+    versions = {"jax": "2", "mujoco-mjx": "3", "warp-lang": "4"}
+    content = {"device": device, "commit": commit, "versions": versions, "cells": [cell]}
+    out.write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Compile caches that travel."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,14 +50,37 @@ def test_caches_are_there_on_the_other_machine(
     assert (there / "xla/own").read_bytes() == b"stays"
 
 
-def test_damage_is_told(use: Use, tmp_path: Path) -> None:
-    use(tmp_path)
-    (tmp_path / "xla").mkdir()
-    (tmp_path / "xla/a").write_bytes(bytes(range(256)))
+def test_what_was_compiled_last_is_kept_where_not_all_fits(
+    use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "MOST", 400_000)
+    use(tmp_path / "here")
+    (tmp_path / "here/xla").mkdir(parents=True)
+    for age, name in enumerate(("newest", "middle", "oldest")):
+        file = tmp_path / "here/xla" / name
+        file.write_bytes(np.random.default_rng(age).bytes(150_000))
+        os.utime(file, (1e9 - age, 1e9 - age))
     cache.pack(tmp_path / "keep")
-    piece = tmp_path / "keep.000"
-    piece.write_bytes(piece.read_bytes()[:40])
-    with pytest.raises(ConfigError, match="a piece of it is missing or damaged"):
-        cache.unpack(tmp_path / "keep")
+    use(tmp_path / "there")
+    cache.unpack(tmp_path / "keep")
+    assert {path.name for path in (tmp_path / "there/xla").iterdir()} == {"newest", "middle"}
+
+
+def test_what_is_damaged_is_told_and_the_rest_is_used(
+    use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cache, "PIECE", 2000)
+    use(tmp_path / "here")
+    (tmp_path / "here/xla").mkdir(parents=True)
+    for age in range(3):
+        file = tmp_path / f"here/xla/{age}"
+        file.write_bytes(np.random.default_rng(age).bytes(1500))
+        os.utime(file, (1e9 - age, 1e9 - age))
+    cache.pack(tmp_path / "keep")
+    (tmp_path / "keep.002").unlink()
+    use(tmp_path / "there")
+    cache.unpack(tmp_path / "keep")
+    assert "is damaged, or a piece of it is missing" in capsys.readouterr().err
+    assert (tmp_path / "there/xla/0").read_bytes() == (tmp_path / "here/xla/0").read_bytes()
     with pytest.raises(ConfigError, match="is not there"):
         cache.unpack(tmp_path / "nothing")

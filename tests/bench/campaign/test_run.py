@@ -22,7 +22,7 @@ from fpmd_mjx.bench.campaign.store import Record, Store
 
 ROOT = Path(__file__).parents[3]
 CARD: dict[str, Any] = {"device": "a card", "platform": "gpu", "driver": "1", "commit": "c"}
-CARD |= {"versions": {"jax": "2", "mujoco-mjx": "3"}}
+CARD |= {"versions": {"jax": "2", "mujoco-mjx": "3", "warp-lang": "4"}}
 
 
 def cell(name: str = "one", how: str = "well", **changes: Any) -> Cell:
@@ -32,7 +32,7 @@ def cell(name: str = "one", how: str = "well", **changes: Any) -> Cell:
         "words": ("program", f"how={how}"),
         "rounds": 1,
         "seconds": 1.0,
-        "limit": 60.0,
+        "limit": 90.0,
         "env": {},
         "needs": (),
         "seeds": 0,
@@ -90,12 +90,38 @@ def test_a_result_says_what_was_measured_with_what(campaign: Callable[..., Store
 
 
 def test_what_is_there_is_not_measured_again(campaign: Callable[..., Store]) -> None:
-    first = complete(campaign(cell()), "one").seconds
-    assert complete(campaign(cell()), "one").seconds == first
+    store = campaign(cell())
+    path = store.folder / "one.json"
+    written = path.stat().st_mtime_ns
+    campaign(cell())
+    assert path.stat().st_mtime_ns == written
+    campaign(cell(), again=("one",))
+    assert path.stat().st_mtime_ns > written
+    written = path.stat().st_mtime_ns
     assert complete(campaign(cell(), program="another"), "one").program == "another"
-    second = complete(campaign(cell(), program="another"), "one").date
-    time.sleep(1.1)
-    assert complete(campaign(cell(), program="another", again=("one",)), "one").date > second
+    assert path.stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"words": ("program", "how=well", "num_envs=9")},
+        {"env": {"XLA_FLAGS": "--x"}},
+        {"rounds": 2},
+        {"needs": ("warp",)},
+    ],
+)
+def test_a_result_of_another_command_or_other_packages_is_measured_anew(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    store = campaign(cell(needs=("warp",)) if "needs" in change else cell())
+    if "needs" in change:
+        newer = CARD["versions"] | {"warp-lang": "5"}
+        monkeypatch.setitem(CARD, "versions", newer)
+    path = store.folder / "one.json"
+    written = path.stat().st_mtime_ns
+    campaign(cell(**change))
+    assert path.stat().st_mtime_ns > written
 
 
 def test_what_was_never_measured_comes_before_what_is_stale_or_failed(
@@ -130,6 +156,37 @@ def test_a_failure_leaves_its_reason_and_what_was_measured_and_the_next_cell_run
     assert complete(store, "good").status == "measured"
 
 
+def test_what_was_interrupted_comes_first_and_what_failed_last(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 2.0)
+    store = campaign(cell("cut", "for ever"), left=6.0)
+    assert str(attempt(store, "cut").reason).endswith("the campaign's time was up")
+    campaign(cell("long", "for ever", limit=3.0), cell("broken", "in vain"))
+    todo = [cell("new"), cell("long", "for ever", limit=3.0), cell("broken", "in vain")]
+    todo.append(cell("cut", "for ever"))
+    queue = Runner(Store(tmp_path), CARD, "p", math.inf).queue(todo, set())
+    assert [each.name for each in queue] == ["new", "cut", "long", "broken"]
+
+
+def test_an_attempt_without_a_result_leaves_those_before(campaign: Callable[..., Store]) -> None:
+    campaign(cell(how="killed"))
+    record = attempt(campaign(cell(how="in vain")), "one")
+    assert "some.rate" in record.metrics
+    assert record.reason is not None
+    assert record.reason.startswith("exit code 2: fpmd: learn.batch=0")
+    assert record.reason.endswith("(the results are of an earlier attempt)")
+
+
+def test_limits_in_a_command_leave_time_to_end(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = cell(words=("target", "how=well", "limit=60"))
+    assert complete(campaign(one), "one").metrics["curve.limit"] == 60.0
+    record = complete(campaign(one, program="next", left=50.0), "one")
+    assert 0 < record.metrics["curve.limit"] <= 20.0  # GRACE at the end, and GRACE to end by itself
+
+
 def test_a_failure_does_not_replace_a_result(campaign: Callable[..., Store]) -> None:
     campaign(cell())
     store = campaign(cell(how="killed"), program="next")
@@ -145,7 +202,7 @@ def test_a_command_beyond_its_limit_is_stopped_and_what_it_measured_is_kept(
     for name in ("long", "deaf"):
         record = attempt(store, name)
         assert record.status == "partial"
-        assert record.reason == "stopped after 6 s"
+        assert record.reason == "stopped after 6 s: its limit"
         assert "some.rate" in record.metrics
     assert attempt(store, "long").seconds < attempt(store, "deaf").seconds
     assert attempt(store, "deaf").seconds < 30
@@ -230,6 +287,17 @@ def test_a_missing_package_is_told_not_failed(
             "RuntimeError: start failed in its own process, status 1\n",
             "exit code 1: jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory",
         ),
+        (
+            1,
+            "W0000 bfc.cc] Allocator ran out of memory trying to allocate 9GiB. The caller "
+            "indicates that this is not a failure\nZeroDivisionError: division by zero\n",
+            "exit code 1: ZeroDivisionError",
+        ),
+        (
+            1,
+            "Traceback\nRuntimeError: start failed in its own process, status -9\n",
+            "killed by SIGKILL, as the system does when memory is short",
+        ),
         (-11, "", "killed by SIGSEGV"),
         (1, "", "exit code 1"),
     ],
@@ -299,7 +367,7 @@ def test_seeds_of_another_program_are_not_mixed_in(campaign: Callable[..., Store
 def test_no_seeds_begin_that_will_not_fit(
     campaign: Callable[..., Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = campaign(seeds_cell(), left=30.0)
+    store = campaign(seeds_cell(), left=60.0)
     assert store.open("seeds") is None
     assert "no time   seeds                            for seeds 0 to 7" in capsys.readouterr().err
 
@@ -309,14 +377,53 @@ def test_sizes_of_parts() -> None:
     assert seeds_at_once(one, [], 8, 400.0) == 8
     assert seeds_at_once(one, [], 8, 399.0) == 4
     assert seeds_at_once(one, [], 3, 400.0) == 2
-    assert seeds_at_once(one, [], 8, 49.0) is None
-    slow = [{"seed": 0, "seeds": 8, "seconds": 900.0, "ended": False}]
+    assert seeds_at_once(one, [], 8, 160.0) is None  # one takes 400 * (1 + 2 / 8) / 3
+    assert seeds_at_once(one, [], 8, 170.0) == 1
+    slow = [{"seed": 0, "seeds": 8, "seconds": 700.0, "ended": False}]
     assert seeds_at_once(one, slow, 8, 400.0) == 2
+    too_large = [{"seed": 0, "seeds": 8, "seconds": None, "ended": False}]
+    assert seeds_at_once(one, too_large, 8, 1000.0) == 4
     measured = [*slow, {"seed": 0, "seeds": 2, "seconds": 390.0, "ended": True}]
     assert seeds_at_once(one, measured, 6, 400.0) == 2
     assert missing_seeds(8, measured) == [2, 3, 4, 5, 6, 7]
     middle = [{"seed": 2, "seeds": 2, "seconds": 1.0, "ended": True}]
     assert missing_seeds(8, middle) == [0, 1]
+
+
+def test_a_part_that_is_stopped_before_it_can_be_projected_is_followed_by_a_smaller_one(
+    campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GRACE", 1.0)
+    one = seeds_cell("for ever above 4", seconds=3.0, limit=5.0)
+    store = campaign(one)
+    [part] = attempt(store, "seeds").parts
+    assert (part["seeds"], part["ended"]) == (8, False)
+    assert part["seconds"] > 7.0
+    record = complete(campaign(one), "seeds")
+    # On paper then, 4 take 5 s and 2 take 3.75; what these really take is next to nothing.
+    assert [part["seeds"] for part in record.parts if part["ended"]] == [2, 4, 2]
+
+
+def test_seeds_of_another_command_are_not_mixed_in(campaign: Callable[..., Store]) -> None:
+    campaign(seeds_cell("broken from 4"))
+    other = seeds_cell(words=("curve", "how=well", "learn.gamma=0.5"))
+    record = complete(campaign(other), "seeds")
+    assert [part["seed"] for part in record.parts] == [0, 4]
+
+
+def test_measuring_seeds_again_goes_on_where_it_was_stopped(campaign: Callable[..., Store]) -> None:
+    campaign(seeds_cell())
+    time.sleep(1.1)  # dates have seconds
+    campaign(seeds_cell("broken from 4"), again=("seeds",))
+    store = campaign(seeds_cell("broken from 4"))
+    assert trained(attempt(store, "seeds")) == [0, 1, 2, 3]
+
+
+def test_seeds_in_parts_are_no_failure(campaign: Callable[..., Store], tmp_path: Path) -> None:
+    for how, limit, failures in (("slow above 2", 165.0, 0), ("broken from 4", 115.0, 1)):
+        runner = Runner(Store(tmp_path / how), CARD, "p", math.inf)
+        runner.run([seeds_cell(how, limit=limit)], set())
+        assert runner.failures == failures
 
 
 # --------------------------------------------------------------------------------- whole campaigns
@@ -345,7 +452,9 @@ def test_a_campaign_that_is_killed_goes_on(campaign: Callable[..., Store], tmp_p
     while processes(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    first = (tmp_path / "first.json").stat().st_mtime_ns
     store = campaign(cell("first"), cell("long", limit=600.0))
+    assert (tmp_path / "first.json").stat().st_mtime_ns == first
     assert complete(store, "long").status == "measured"
     assert store.open("long") is None
 
@@ -365,8 +474,23 @@ def test_what_a_killed_campaign_measured_is_kept(stand_in: None, tmp_path: Path)
     Runner(store, CARD, "p", math.inf).recover((one,))
     record = attempt(store, "one")
     assert record.status == "partial"
-    assert record.reason == "the campaign was killed while it ran"
+    assert record.reason == "killed with its campaign"
     assert record.metrics == {"some.rate": 2.0}
+    assert record.program == "p"
+
+
+def test_what_a_campaign_of_another_commit_measured_is_not_this_programs(
+    stand_in: None, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    one = cell()
+    from tests.bench.campaign import stand_in as module
+
+    module.write(store.running(one), {"some.rate": 2.0}, "a card", commit="b")
+    Runner(store, CARD, "p", math.inf).recover((one,))
+    record = attempt(store, "one")
+    assert record.program == "unknown"
+    assert record.provenance["commit"] == "b"
 
 
 @pytest.fixture
@@ -376,7 +500,9 @@ def small(stand_in: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ca
     def replace(*todo: Cell, platform: str = "gpu") -> Path:
         found = cells.Campaign("gpu", "a test", todo)
         monkeypatch.setattr(cells, "load", lambda name, toy: found)
-        monkeypatch.setattr(fresh, "run", lambda function: [CARD | {"platform": platform}])
+        found_card = [CARD | {"platform": platform}]
+        monkeypatch.setattr(fresh, "run", lambda function, env: found_card)
+        monkeypatch.setattr(run, "LOCKS", tmp_path)
         return tmp_path
 
     return replace
@@ -443,9 +569,9 @@ def test_two_campaigns_do_not_share_a_card(
     small: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = small(cell())
-    with run._alone(out / "a-card"):
+    with run._alone(out / "fpmd-campaign-a-card.lock"):
         assert cli.main(["bench", "campaign", "--out", str(out)]) == 2
-    assert "another campaign is running" in capsys.readouterr().err
+    assert "another campaign has this card" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ def test_an_attempt_and_a_result_stand_beside_each_other_until_the_next_result(
     assert store.open("one") is None
 
 
+def test_an_attempt_that_a_later_result_elsewhere_made_old_is_none(tmp_path: Path) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    there.write(record("failed", date="2026-11-01T00:00:00+00:00"))
+    here.write(record(date="2026-11-02T00:00:00+00:00"))
+    assert Store(tmp_path / "here", tmp_path / "there").open("one") is None
+    assert there.open("one") is not None
+
+
 def test_a_file_that_is_cut_short_counts_as_none(tmp_path: Path) -> None:
     Store(tmp_path).write(record())
     path = tmp_path / "one.json"
@@ -68,15 +76,19 @@ def test_a_program_is_its_code_settings_and_versions_wherever_it_lies(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = program_id()
-    for path in ("fpmd_mjx/learn.py", "envs/limits.py", "configs/preset/fast.yaml"):
+    deciding = ("fpmd_mjx/learn.py", "fpmd_mjx/bench/phases.py", "envs/limits.py")
+    for path in (*deciding, "configs/preset/fast.yaml", "configs/config.yaml"):
         before = (copy / path).read_text()
         (copy / path).write_text(before + "\n")
         assert program_id() != name, path
         (copy / path).write_text(before)
     assert program_id() == name
-    for path in ("fpmd_mjx/bench/campaign/run.py", "configs/campaign/gpu.yaml"):
+    indifferent = ("fpmd_mjx/bench/campaign/run.py", "fpmd_mjx/report.py", "fpmd_mjx/cli.py")
+    for path in (*indifferent, "configs/campaign/gpu.yaml", "envs/parity/measured.json"):
+        whole = program_id(whole=True)
         (copy / path).write_text("")
         assert program_id() == name, path
+        assert program_id(whole=True) != whole, path
     versions = logs.versions()
     monkeypatch.setattr(logs, "versions", lambda: versions | {"warp-lang": "another"})
     assert program_id() == name  # what is not installed at first may be later, for other cells

@@ -106,6 +106,8 @@ def test_records_say_what_is_reached_and_failures_come_over(
     records = time_to_return.train("ppo", TASK, "jax", 1, 3, 0.5)
     found = [next(records), next(records)]
     assert [(x["env_steps"], x["reached"]) for x in found] == [(0, False), (10, True)]
+    assert found[1]["returns"] == {"mean_action": [pytest.approx(0.6)]}
+    assert found[1]["seeds"] == [3]
     assert caches == [True]
     with pytest.raises(ZeroDivisionError):
         next(records)
@@ -121,19 +123,25 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
         asked.append((function, *arguments))
         emptied.append("JAX_COMPILATION_CACHE_DIR" in env)
         spent = {"env_steps": 10, "train_seconds": 1.0, "compile_seconds": 2.0}
-        yield {"return": 9.0, "reached": True, **spent}
+        returns = {"returns": {"one_step": [9.0]}, "seeds": [4]}
+        yield {"return": 9.0, "reached": True, **returns, **spent}
 
     monkeypatch.setattr(fresh, "run", run)
     found: list[Any] = []
-    time_to_return.measure(cell, True, found.append)
+
+    def add(metrics: Any, final: bool = True) -> None:
+        if final:
+            found.append(metrics)
+
+    time_to_return.measure(cell, True, add)
     assert asked == [
-        (target.train, configs.to_yaml(cell.config), 9.0),
+        (target.train, configs.to_yaml(cell.config), 9.0, ("one_step",)),
         (time_to_return.train, "sac", TASK, "auto", 1, 4, 9.0),
         (time_to_return.train, "ppo", TASK, "auto", 1, 4, 9.0),
     ]
     asked.clear()
     smaller = dataclasses.replace(cell, peers=("ppo",), peer_divisor=64)
-    time_to_return.measure(smaller, False, found.append)
+    time_to_return.measure(smaller, False, add)
     assert asked[1:] == [(time_to_return.train, "ppo", TASK, "auto", 64, 4, 9.0)]
     assert emptied == [True, True, True, False, False]
     names = ("fpmd_r", "brax_sac", "brax_ppo", "fpmd_r", "brax_ppo.divisor_64")
