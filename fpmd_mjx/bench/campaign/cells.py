@@ -19,11 +19,15 @@ ROUNDS = 3
 TOY_SECONDS, TOY_LIMIT = 40.0, 300.0
 """Estimate and limit of a cell in a rehearsal, with two cores that other work may share."""
 
-_KEYS = {"description", "toy", "readme", "cells"}
-_CELL_KEYS = {
-    *("name", "title", "bench", "each", "seconds", "limit"),  # which each cell has, but for each
-    *("rounds", "env", "needs", "seeds", "figures", "toy"),
+REHEARSAL = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
+"""Environment of a cell in a rehearsal."""
+
+_KEYS = {"description", "toy", "readme", "cells"}
+_NEEDED = ("name", "title", "bench", "seconds", "limit")
+_CELL_KEYS = {*_NEEDED, "each", "rounds", "env", "needs", "seeds", "figures", "toy"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ def load(name: str, toy: bool = False) -> Campaign:
 
     toy: at the size of a rehearsal, and only one cell of all that then have the same command.
 
-
     Raises ConfigError if there is none of that name, or the file says what nothing reads.
     """
     known = configs.choices("campaign")
@@ -85,7 +88,11 @@ def load(name: str, toy: bool = False) -> Campaign:
     _only(tree, _KEYS, path.name)
     cells: list[Cell] = []
     for entry in tree["cells"]:
-        _only(entry, _CELL_KEYS, f"{path.name}, cell {entry.get('name')}")
+        where = f"{path.name}, cell {entry.get('name')}"
+        _only(entry, _CELL_KEYS, where)
+        for key in _NEEDED:
+            if key not in entry:
+                raise ConfigError(f"{where} has no '{key}': add it.")
         cells += _cells(entry, _toy(entry, tree) if toy else None)
     if toy:
         commands: dict[Any, Cell] = {}
@@ -158,10 +165,9 @@ def _values(each: Any) -> Iterator[dict[str, Any]]:
 
 def _env(env: dict[str, str], toy: Any) -> dict[str, str]:
     """The environment of a cell. A rehearsal leaves out flags for GPUs, and XLA's optimizations: it
-    compiles toys in half the time then."""
-    if toy is None:
-        return env
-    return env | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    compiles toys in half the time then. Its cells may share a GPU, and leave memory to each other.
+    """
+    return env if toy is None else env | REHEARSAL
 
 
 def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:

@@ -69,7 +69,7 @@ def test_a_rehearsal_has_settings_of_its_own_and_runs_no_command_twice(load: Any
     assert second.words == ("program", "num_envs=8", "task=dmc/toy", "program=1")
     assert second.name == "y-8"  # flags are for GPUs
     assert first.rounds == 1
-    assert second.env == {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    assert second.env == cells.REHEARSAL
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,12 @@ def test_mistakes_in_the_file_are_named(load: Any, change: dict[str, Any], messa
     entry = ENTRY | {"name": "one", "bench": "program", "title": "", "each": [{}]}
     with pytest.raises(ConfigError, match=message):
         load(entry | change)
+
+
+def test_a_cell_without_a_limit_is_refused(load: Any) -> None:
+    entry = {key: value for key, value in ENTRY.items() if key != "limit"}
+    with pytest.raises(ConfigError, match=r"mine.yaml, cell rates-\{task\}-\{n\} has no 'limit'"):
+        load(entry)
 
 
 def test_the_readme_shows_cells_that_there_are(load: Any) -> None:
