@@ -1,8 +1,10 @@
 """Programs that several tests share, so that each is compiled once a session."""
 
+import ctypes
 import dataclasses
 import functools
 import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ def forget() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what compilers freed goes back to the system
 
 
 # A third of the compile time: LLVM's passes do not pay for toys.
