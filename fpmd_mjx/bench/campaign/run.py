@@ -39,10 +39,10 @@ GRACE = 15.0
 """Seconds that an interrupted command has to write what it measured."""
 
 OUT_OF_MEMORY = (
-    *("RESOURCE_EXHAUSTED", "out of memory", "Failed to allocate", "MemoryError"),
+    *("RESOURCE_EXHAUSTED", "out of memory", "Failed to allocate", "MemoryError", "bad_alloc"),
     "killed by SIGKILL",
 )
-"""What XLA, CUDA, Warp, Python and the system say of too little of it."""
+"""What XLA, CUDA, Warp, Python, C++ and the system say of too little of it."""
 
 _DISTRIBUTIONS = {"warp": "warp-lang", "mujoco_playground": "playground", "brax": "brax"}
 """Packages that some cells need: their module, and their name in `logs.versions`."""
@@ -467,7 +467,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def failure(status: int, output: str) -> str:
     """Why a command failed, in one line. status: its exit code; output: all that it printed."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines()]
+    lines = [
+        line for line in lines if line and not re.match(r"@ |\*\*\* |PC: ", line)
+    ]  # frames of C
     errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception))(:|$)", line)]
     # A process that the command starts tells its own error first, unless it is killed.
     own = [line for line in errors if "failed in its own process" not in line]

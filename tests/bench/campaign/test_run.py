@@ -298,6 +298,12 @@ def test_a_missing_package_is_told_not_failed(
             "Traceback\nRuntimeError: start failed in its own process, status -9\n",
             "killed by SIGKILL, as the system does when memory is short",
         ),
+        (
+            -6,
+            "F1127 env.cc:93] Check failed: ret == 0 (11 vs. 0)\n*** Check failure stack trace: ***\n"
+            "    @     0x7f7756158ba3  PyObject_Vectorcall\n",
+            "killed by SIGABRT; last line: F1127 env.cc:93] Check failed: ret == 0",
+        ),
         (-11, "", "killed by SIGSEGV"),
         (1, "", "exit code 1"),
     ],
