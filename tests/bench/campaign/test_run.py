@@ -300,7 +300,8 @@ def test_a_missing_package_is_told_not_failed(
         ),
         (
             -6,
-            "F1127 env.cc:93] Check failed: ret == 0 (11 vs. 0)\n*** Check failure stack trace: ***\n"
+            "F1127 env.cc:93] Check failed: ret == 0 (11 vs. 0)\n"
+            "*** Check failure stack trace: ***\n"
             "    @     0x7f7756158ba3  PyObject_Vectorcall\n",
             "killed by SIGABRT; last line: F1127 env.cc:93] Check failed: ret == 0",
         ),
