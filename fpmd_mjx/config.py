@@ -386,6 +386,15 @@ def choices(group: str) -> list[str]:
     return sorted(str(p.relative_to(root).with_suffix("")) for p in root.rglob("*.yaml"))
 
 
+def group_file(group: str, name: str) -> Path:
+    """The file of a config group, such as `cpu` in `suite`; ConfigError if there is none."""
+    known = choices(group)
+    if name not in known:
+        close = difflib.get_close_matches(name, known) or known
+        raise ConfigError(f"{group} {name} is unknown: choose one of {', '.join(close)}.")
+    return configs_dir() / group / f"{name}.yaml"
+
+
 def load(overrides: list[str]) -> Config:
     """Composes `overrides` (`task=dmc/cheetah_run`, `learn.batch=512`) over the defaults."""
     # Playground's registry is not ours to write files for.

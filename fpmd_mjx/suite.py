@@ -4,7 +4,6 @@ Finished cells are skipped and interrupted ones continued, so the same command e
 one began. After every cell the table and the curves are drawn anew.
 """
 
-import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +37,7 @@ def load_suite(name: str, overrides: list[str]) -> Suite:
 
     overrides: for every cell, after the suite's own.
     """
-    known = configs.choices("suite")
-    if name not in known:
-        close = difflib.get_close_matches(name, known) or known
-        raise ConfigError(f"suite {name} is unknown: choose one of {', '.join(close)}.")
-    path = configs.configs_dir() / "suite" / f"{name}.yaml"
+    path = configs.group_file("suite", name)
     tree = yaml.safe_load(path.read_text())
     _only(tree, _KEYS, path)
     cells = []

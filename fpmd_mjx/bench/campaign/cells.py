@@ -79,11 +79,7 @@ def load(name: str, toy: bool = False) -> Campaign:
 
     Raises ConfigError if there is none of that name, or the file says what nothing reads.
     """
-    known = configs.choices("campaign")
-    if name not in known:
-        close = difflib.get_close_matches(name, known) or known
-        raise ConfigError(f"campaign {name} is unknown: choose one of {', '.join(close)}.")
-    path = configs.configs_dir() / "campaign" / f"{name}.yaml"
+    path = configs.group_file("campaign", name)
     tree = yaml.safe_load(path.read_text())
     _only(tree, _KEYS, path.name)
     cells: list[Cell] = []

@@ -284,7 +284,8 @@ class Runner:
         """Returns whether the result is complete."""
         words = [self._limited(word) for word in cell.words]
         ended = self._command(cell, words)
-        self._write(cell, ended.status, ended.reason, ended.results, ended.seconds)
+        record = self._record(cell, ended.status, ended.reason, ended.results, ended.seconds)
+        self._store.write(record)
         _tell(cell, ended)
         return ended.status == "measured"
 
@@ -327,7 +328,8 @@ class Runner:
             status: Status = "partial" if left and results else "failed" if left else "measured"
             seconds = sum(part["seconds"] for part in parts if part["ended"])
             unfinished = [] if whole else ended.results
-            self._write(cell, status, reason, results, seconds, parts, unfinished)
+            record = self._record(cell, status, reason, results, seconds, parts, unfinished)
+            self._store.write(record)
             _tell(cell, replace(ended, status=status, reason=reason))
             if ended.status != "measured" and not (count > 1 and out_of_memory(ended.reason)):
                 return False
@@ -377,7 +379,7 @@ class Runner:
         outcome: Status = "measured" if reason is None else "partial" if results else "failed"
         return Ended(outcome, reason, results, seconds)
 
-    def _write(
+    def _record(
         self,
         cell: Cell,
         status: Status,
@@ -386,17 +388,6 @@ class Runner:
         seconds: float,
         parts: list[dict[str, Any]] | None = None,
         unfinished: list[dict[str, Any]] | None = None,
-    ) -> None:
-        record = self._record(cell, status, reason, results, seconds)
-        self._store.write(replace(record, parts=parts or [], unfinished=unfinished or []))
-
-    def _record(
-        self,
-        cell: Cell,
-        status: Status,
-        reason: str | None,
-        results: list[dict[str, Any]],
-        seconds: float,
     ) -> Record:
         return Record(
             cell=cell.name,
@@ -407,6 +398,8 @@ class Runner:
             provenance=self._provenance,
             seconds=round(seconds, 1),
             results=results,
+            parts=parts or [],
+            unfinished=unfinished or [],
         )
 
 
