@@ -425,7 +425,8 @@ def test_the_other_backend_has_no_modes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dmc/cartpole_balance", "playground/PendulumSwingup"])
 def test_auto_takes_a_mode_along_to_machines_without_a_gpu(name: str) -> None:
-    trace(envs.make(name, impl="auto", graph_mode="warp_staged"))
+    env = envs.make(name, impl="auto", graph_mode="warp_staged")
+    assert trace(env).obs.shape == (3, env.spec.obs_size)
 
 
 def test_a_task_that_decides_its_backend_itself_takes_no_mode(

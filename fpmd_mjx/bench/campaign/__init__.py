@@ -1,5 +1,6 @@
 """`fpmd bench campaign`: many benchmarks in order of value, each in a process of its own.
 
-`cells.py` reads what is to be measured, `store.py` keeps what was, `run.py` does it in the time
-there is, `table.py` shows it, `cache.py` takes compiled programs to the next machine.
+`cells.py` reads the file of a campaign. `run.py` goes through its cells until the time is up:
+`command.py` runs one process, `parts.py` sizes runs of several seeds, `store.py` keeps the results.
+`table.py` shows them. `cache.py` takes compiled programs to the next machine.
 """

@@ -4,7 +4,6 @@ import fcntl
 import importlib.util
 import math
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -20,10 +19,11 @@ from typing import Any
 
 from fpmd_mjx import logs
 from fpmd_mjx.bench import fresh
-from fpmd_mjx.bench.campaign import cache, cells, child, table
+from fpmd_mjx.bench.campaign import cache, cells, child, command, table
 from fpmd_mjx.bench.campaign.cells import Cell
+from fpmd_mjx.bench.campaign.command import Ended
+from fpmd_mjx.bench.campaign.parts import missing_seeds, part_seconds, projection, seeds_at_once
 from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, metrics, program_id
-from fpmd_mjx.bench.target import PROJECTED
 from fpmd_mjx.config import ConfigError, configs_dir
 from fpmd_mjx.display import clock, console
 from fpmd_mjx.process import child_environment
@@ -34,15 +34,6 @@ ROOT = configs_dir().parent if (configs_dir().parent / "pyproject.toml").exists(
 
 RESULTS = ROOT / "benchmarks" / "gpu"
 """Where results are committed: a folder for each kind of card."""
-
-GRACE = 15.0
-"""Seconds that an interrupted command has to write what it measured."""
-
-OUT_OF_MEMORY = (
-    *("RESOURCE_EXHAUSTED", "out of memory", "Failed to allocate", "MemoryError", "bad_alloc"),
-    "killed by SIGKILL",
-)
-"""What XLA, CUDA, Warp, Python, C++ and the system say of too little of it."""
 
 _DISTRIBUTIONS = {"warp": "warp-lang", "mujoco_playground": "playground", "brax": "brax"}
 """Packages that some cells need: their module, and their name in `logs.versions`."""
@@ -271,7 +262,7 @@ class Runner:
     @property
     def _left(self) -> float:
         """Seconds for a command, which may take `GRACE` more if it must be stopped."""
-        return self._end - GRACE - time.monotonic()
+        return self._end - command.GRACE - time.monotonic()
 
     def _estimate(self, cell: Cell) -> float:
         """Seconds of a whole cell: as long as it took before on this kind of card, even where it
@@ -292,8 +283,8 @@ class Runner:
     def _limited(self, word: str) -> str:
         """A `limit=SECONDS` that leaves time to end, where less is left."""
         key, _, value = word.partition("=")
-        if key == "limit" and self._left - GRACE < float(value):
-            return f"limit={max(self._left - GRACE, 1.0):.0f}"
+        if key == "limit" and self._left - command.GRACE < float(value):
+            return f"limit={max(self._left - command.GRACE, 1.0):.0f}"
         return word
 
     def _run_seeds(self, cell: Cell, again: bool) -> bool:
@@ -304,7 +295,7 @@ class Runner:
         results = attempt.results if attempt else []
         parts = attempt.parts if attempt else []
         while missing := missing_seeds(cell.seeds, parts):
-            within = min(cell.limit, self._left) - GRACE  # so that it can end by itself
+            within = min(cell.limit, self._left) - command.GRACE  # so that it can end by itself
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
                 needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
@@ -331,19 +322,21 @@ class Runner:
             record = self._record(cell, status, reason, results, seconds, parts, unfinished)
             self._store.write(record)
             _tell(cell, replace(ended, status=status, reason=reason))
-            if ended.status != "measured" and not (count > 1 and out_of_memory(ended.reason)):
+            if ended.status != "measured" and not (
+                count > 1 and command.out_of_memory(ended.reason)
+            ):
                 return False
         return True
 
-    def _command(self, cell: Cell, words: list[str]) -> "Ended":
+    def _command(self, cell: Cell, words: list[str]) -> Ended:
         """Runs `fpmd bench` for a cell, within its limit and the campaign's."""
         if self._stopping:
             raise KeyboardInterrupt
         self._store.folder.mkdir(parents=True, exist_ok=True)
         running = self._store.running(cell)
         running.unlink(missing_ok=True)
-        arguments = ["bench", *words, "--rounds", str(cell.rounds), "--shared-caches"]
-        command = [sys.executable, "-m", child.__name__, *arguments, "--out", str(running)]
+        arguments = [sys.executable, "-m", child.__name__, "bench", *words]
+        arguments += ["--rounds", str(cell.rounds), "--shared-caches", "--out", str(running)]
         limit = min(cell.limit, self._left)
         start = time.monotonic()
         _say("running", cell, shlex.join(words))
@@ -352,7 +345,7 @@ class Runner:
         if "XLA_FLAGS" in cell.env:
             env["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {cell.env['XLA_FLAGS']}".strip()
         try:
-            status, in_time = execute(command, env, log, limit, self._running)
+            status, in_time = command.execute(arguments, env, log, limit, self._running)
             if self._stopping:
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -366,7 +359,7 @@ class Runner:
             why = "its limit" if limit == cell.limit else INTERRUPTED[2]
             reason = f"stopped after {limit:.0f} s: {why}"
         elif status:
-            reason = failure(status, log.read_text(errors="replace"))
+            reason = command.failure(status, log.read_text(errors="replace"))
         elif not results:
             reason = "the command ended without a result"
         device = self._provenance["device"]
@@ -401,152 +394,6 @@ class Runner:
             parts=parts or [],
             unfinished=unfinished or [],
         )
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended; see `Record`."""
-
-    status: Status
-    reason: str | None
-    results: list[dict[str, Any]]
-    seconds: float
-
-
-def execute(
-    command: list[str],
-    env: dict[str, str],
-    log: Path,
-    limit: float,
-    running: set[subprocess.Popen[bytes]],
-) -> tuple[int, bool]:
-    """Runs a command to its end, or for `limit` seconds, with its output in `log`.
-
-    Returns its exit code, and whether it ended in time. A command that is stopped is
-    interrupted, so that it can write what it has, and killed with all its processes `GRACE` seconds
-    later. It ends with this process, however that ends. While it runs it is one of `running`.
-    """
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            command,
-            env=env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
-        running.add(process)
-        try:
-            return process.wait(limit), True
-        except subprocess.TimeoutExpired:
-            _stop(process)
-            return process.returncode, False
-        except KeyboardInterrupt:
-            _stop(process)
-            raise
-        finally:
-            running.remove(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def failure(status: int, output: str) -> str:
-    """Why a command failed, in one line. status: its exit code; output: all that it printed."""
-    lines = [line.strip() for line in output.splitlines()]
-    lines = [
-        line for line in lines if line and not re.match(r"@ |\*\*\* |PC: ", line)
-    ]  # frames of C
-    errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception))(:|$)", line)]
-    # A process that the command starts tells its own error first, unless it is killed.
-    own = [line for line in errors if "failed in its own process" not in line]
-    if errors and errors[-1].endswith(f"status {-signal.SIGKILL}"):
-        status = -signal.SIGKILL
-    said = (own or lines or [""])[-1][:300]
-    if status < 0:
-        name = signal.Signals(-status).name
-        hint = ", as the system does when memory is short" if status == -signal.SIGKILL else ""
-        return f"killed by {name}{hint}" + (f"; last line: {said}" if said else "")
-    return f"exit code {status}: {said}" if said else f"exit code {status}"
-
-
-def part_seconds(ended: "Ended", count: int, projected: float | None) -> float | None:
-    """Seconds that a part of `count` seeds takes, infinite where it does not fit into memory, as
-    far as its end tells; None where it tells nothing, such as an error."""
-    if projected is not None:
-        return projected
-    if ended.status == "measured":
-        return ended.seconds
-    if count > 1 and out_of_memory(ended.reason):
-        return math.inf
-    # It had not even run for long enough to be projected.
-    stopped = ended.reason is not None and ended.reason.startswith("stopped after")
-    return 1.5 * ended.seconds if stopped else None
-
-
-def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
-    """The first run of consecutive seeds, of `seeds`, that no part has trained to the end."""
-    done = {
-        seed
-        for part in parts
-        if part["ended"]
-        for seed in range(part["seed"], part["seed"] + part["seeds"])
-    }
-    missing: list[int] = []
-    for seed in range(seeds):
-        if seed not in done:
-            missing.append(seed)
-        elif missing:
-            break
-    return missing
-
-
-def seeds_at_once(
-    cell: Cell, parts: list[dict[str, Any]], missing: int, within: float
-) -> int | None:
-    """How many seeds to train side by side: the most, of `missing`, that fit into `within` seconds.
-
-    Sized by the parts before, or on paper; see `scaled`. None if not even one seed fits.
-    """
-    sizes = {part["seeds"]: part["seconds"] for part in parts}
-    measured = {seeds: x for seeds, x in sizes.items() if x is not None and math.isfinite(x)}
-    too_many = min((seeds for seeds in sizes if seeds not in measured), default=cell.seeds + 1)
-    measured = measured or {cell.seeds: cell.seconds}
-    count = cell.seeds
-    while count:
-        nearest = min(measured, key=lambda seeds: abs(seeds - count))
-        takes = scaled(measured[nearest], nearest, count)
-        if count <= missing and count < too_many and takes <= within:
-            return count
-        count //= 2
-    return None
-
-
-def scaled(seconds: float, seeds: int, others: int) -> float:
-    """Seconds of a run of `others` seeds, where `seeds` take `seconds`: a third of it, compilation
-    and launches, hardly depends on their number."""
-    return seconds * max(others / seeds, (1 + 2 * others / seeds) / 3)
-
-
-def out_of_memory(reason: str | None) -> bool:
-    """Whether a command failed for want of memory, by the reason that `failure` gives."""
-    return reason is not None and any(sign in reason for sign in OUT_OF_MEMORY)
-
-
-def projection(results: list[dict[str, Any]]) -> float | None:
-    """Seconds that a run would have taken, where it ended early for taking too long."""
-    for result in results:
-        for cell in result["cells"]:
-            if PROJECTED in cell["metrics"]:
-                return float(cell["metrics"][PROJECTED])
-    return None
 
 
 def _part(seed: int, seeds: int, limit: float) -> list[str]:

@@ -22,7 +22,6 @@ Status = Literal["measured", "partial", "failed"]
 _DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
 """Packages whose version is part of a program. Python's counts to the minor release."""
 
-
 _OF_NO_RESULT = (
     r"fpmd_mjx/(cli|display|render|report|suite|tasks|video)\.py|fpmd_mjx/bench/campaign/"
     r"|envs/(parity/|likeness|prune|tune|video)|(fpmd_mjx/)?configs/(campaign|suite)/"
@@ -39,7 +38,7 @@ class Record:
         status: measured: complete; partial: some of it; failed: none of it, or not as asked.
         reason: why it is not complete, else None.
         program: see `program_id`.
-        command: what was run, of the last part.
+        command: of the whole cell; each of `results` has the one that ran.
         provenance: device, driver, versions and commit.
         seconds: wall seconds of the command, of all parts.
         date: when it ended, UTC.

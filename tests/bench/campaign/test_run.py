@@ -15,9 +15,10 @@ import pytest
 
 from fpmd_mjx import cli
 from fpmd_mjx.bench import fresh
-from fpmd_mjx.bench.campaign import cells, run
+from fpmd_mjx.bench.campaign import cells, command, run
 from fpmd_mjx.bench.campaign.cells import Cell
-from fpmd_mjx.bench.campaign.run import Runner, missing_seeds, seeds_at_once
+from fpmd_mjx.bench.campaign.parts import missing_seeds, seeds_at_once
+from fpmd_mjx.bench.campaign.run import Runner
 from fpmd_mjx.bench.campaign.store import Record, Store
 
 ROOT = Path(__file__).parents[3]
@@ -159,7 +160,7 @@ def test_a_failure_leaves_its_reason_and_what_was_measured_and_the_next_cell_run
 def test_what_was_interrupted_comes_first_and_what_failed_last(
     campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 2.0)
+    monkeypatch.setattr(command, "GRACE", 2.0)
     store = campaign(cell("cut", "for ever"), left=6.0)
     assert str(attempt(store, "cut").reason).endswith("the campaign's time was up")
     campaign(cell("long", "for ever", limit=3.0), cell("broken", "in vain"))
@@ -197,7 +198,7 @@ def test_a_failure_does_not_replace_a_result(campaign: Callable[..., Store]) -> 
 def test_a_command_beyond_its_limit_is_stopped_and_what_it_measured_is_kept(
     campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 3.0)
+    monkeypatch.setattr(command, "GRACE", 3.0)
     store = campaign(cell("long", "for ever", limit=6.0), cell("deaf", "deaf", limit=6.0))
     for name in ("long", "deaf"):
         record = attempt(store, name)
@@ -236,7 +237,7 @@ def test_no_cell_begins_that_will_not_fit(campaign: Callable[..., Store]) -> Non
 def test_a_command_is_stopped_before_the_campaigns_time_is_up(
     campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 3.0)
+    monkeypatch.setattr(command, "GRACE", 3.0)
     start = time.monotonic()
     store = campaign(cell("long", "for ever"), left=9.0)
     assert time.monotonic() - start < 9.0
@@ -310,7 +311,7 @@ def test_a_missing_package_is_told_not_failed(
     ],
 )
 def test_the_reason_of_a_failure(status: int, output: str, reason: str) -> None:
-    assert run.failure(status, output).startswith(reason)
+    assert command.failure(status, output).startswith(reason)
 
 
 # ---------------------------------------------------------------------------------- seeds in parts
@@ -400,7 +401,7 @@ def test_sizes_of_parts() -> None:
 def test_a_part_that_is_stopped_before_it_can_be_projected_is_followed_by_a_smaller_one(
     campaign: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GRACE", 1.0)
+    monkeypatch.setattr(command, "GRACE", 1.0)
     one = seeds_cell("for ever above 4", seconds=3.0, limit=5.0)
     store = campaign(one)
     [part] = attempt(store, "seeds").parts
@@ -539,14 +540,14 @@ def test_an_interruption_keeps_what_was_measured(
     small: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = small(cell("long", "for ever"), cell("never"))
-    execute = run.execute
+    execute = command.execute
 
     def interrupt(*args: Any) -> Any:
         signal.setitimer(signal.ITIMER_REAL, 6.0)
         return execute(*args)
 
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(run, "execute", interrupt)
+    monkeypatch.setattr(command, "execute", interrupt)
     assert cli.main(["bench", "campaign", "--out", str(out)]) == 128 + signal.SIGINT
     record = attempt(Store(out / "a-card"), "long")
     assert (record.status, record.reason) == ("partial", "interrupted")
