@@ -111,9 +111,8 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.open(record.cell)
         if record.status != "measured" and not record.kept and before and before.kept:
-            record = replace(
-                before, reason=f"{record.reason} (the results are of an earlier attempt)"
-            )
+            reason = f"with the results of an earlier attempt: {record.reason}"
+            record = replace(before, reason=reason)
         open_path = self.folder / f"{record.cell}.open.json"
         complete = record.status == "measured"
         path = self.folder / f"{record.cell}.json" if complete else open_path

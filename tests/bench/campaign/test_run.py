@@ -174,9 +174,17 @@ def test_an_attempt_without_a_result_leaves_those_before(campaign: Callable[...,
     campaign(cell(how="killed"))
     record = attempt(campaign(cell(how="in vain")), "one")
     assert "some.rate" in record.metrics
-    assert record.reason is not None
-    assert record.reason.startswith("exit code 2: fpmd: learn.batch=0")
-    assert record.reason.endswith("(the results are of an earlier attempt)")
+    reason = "with the results of an earlier attempt: exit code 2: fpmd: learn.batch=0"
+    assert str(record.reason).startswith(reason)
+
+
+def test_an_interruption_without_a_result_still_comes_first(tmp_path: Path) -> None:
+    store, one = Store(tmp_path), cell()
+    runner = Runner(store, CARD, "p", math.inf)
+    store.write(runner._record(one, "partial", "it broke", [{"cells": []}], 1.0))
+    assert runner._rank(one, again=False) == 1
+    store.write(runner._record(one, "failed", "interrupted", [], 1.0))
+    assert runner._rank(one, again=False) == 0
 
 
 def test_limits_in_a_command_leave_time_to_end(
