@@ -1,4 +1,4 @@
-"""Watches a trained policy for the contacts that `python -m envs.prune` found to be impossible.
+"""Watches a trained policy for contacts that `python -m envs.devtools.prune` found impossible.
 
     python benchmarks/contacts.py dmc/cheetah.xml runs/dmc/cheetah_run/fpmd_m/cpu-s0
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import envs
-from envs import contacts
-from fpmd_mjx import evaluate, logs
-from fpmd_mjx.evaluate import Mode
-from fpmd_mjx.train import load_policy
+from envs.physics import contacts
+from fpmd_mjx.evaluation import rollout
+from fpmd_mjx.evaluation.deploy import Mode
+from fpmd_mjx.run.folder import load_policy
 
 EPISODES = 10
 
@@ -42,7 +42,7 @@ def main() -> None:
             if done == 1:
                 watches.append(stack.enter_context(contacts.watching(model, pairs)))
 
-        returns, lengths = evaluate.real_rollout(program, mode, EPISODES, policy, 0, report)
+        returns, lengths = rollout.real_rollout(program, mode, EPISODES, policy, 0, report)
     [watch] = watches
     env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
     record["rollouts"].append(
@@ -58,7 +58,7 @@ def main() -> None:
     kept = [i for i, pair in enumerate(pairs) if not watch.touched[pair]]
     for what in ("pairs", "metres_apart"):
         record[what] = [record[what][i] for i in kept]
-    logs.write_json(contacts.RECORDS, records)
+    records.write_json(contacts.RECORDS, records)
     print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs touched; {record['rollouts'][-1]}")
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import jax
 
-from fpmd_mjx import logs
-from fpmd_mjx.config import load
+from fpmd_mjx.config.load import load
 from fpmd_mjx.program import make_program
-from fpmd_mjx.train import compile_program, seed_array
+from fpmd_mjx.report import records
+from fpmd_mjx.run import provenance
+from fpmd_mjx.run.compile import compile_program
+from fpmd_mjx.seeds import seed_array
 
 EPOCHS = 7
 WARMUP = 2  # random actions, and the first epoch of updates
@@ -48,10 +50,10 @@ def main(overrides: list[str]) -> None:
     for name, value in result.items():
         print(f"{name} {value:.3f}")
     command = f"python benchmarks/seeds.py {' '.join(overrides)}".strip()
-    provenance = {"command": command, **logs.provenance()}
+    made = {"command": command, **provenance.provenance()}
     path = Path(__file__).parent / "seeds.json"
-    logs.write_json(path, {**provenance, "results": result})
-    print(json.dumps(provenance))
+    records.write_json(path, {**made, "results": result})
+    print(json.dumps(made))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))
 states = jax.jit(jax.vmap(env.step))(states, actions)  # actions: (64, env.spec.action_size)
 """
 
-from envs.base import Env, State, TaskSpec
-from envs.physics import UnsupportedModelError
-from envs.real import RealEnv, make_real
-from envs.registry import UnknownTaskError, has_original, make, register, tasks
+from .base import Env, State, TaskSpec
+from .originals import RealEnv, make_real
+from .physics.options import UnsupportedModelError
+from .registry import UnknownTaskError, has_original, make, register, tasks
 
 __all__ = [
     "Env",

@@ -25,14 +25,9 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, TaskSpec, longest_chain
-from envs.physics import (
-    PhysicsOptions,
-    UnsupportedModelError,
-    check_graph_mode,
-    resolve_impl,
-    step,
-)
+from .base import Env, PhysicsState, State, TaskSpec, longest_chain
+from .physics.fixes.integration import step
+from .physics.options import PhysicsOptions, UnsupportedModelError, check_graph_mode, resolve_impl
 
 PREFIX = "playground/"
 
@@ -85,7 +80,7 @@ class PlaygroundEnv(Env):
                     f"{PREFIX}{name} decides its {option} itself: leave {option} out."
                 )
         if impl == "warp":
-            importlib.import_module("envs.warp_physics")  # where Warp is told to be quiet
+            importlib.import_module("envs.physics.warp")  # where Warp is told to be quiet
         registry = _registry()
         config = registry.get_default_config(name)
         if graph_mode is not None and "impl" not in config:
@@ -104,7 +99,7 @@ class PlaygroundEnv(Env):
                 "outside of its DeepMind Control Suite fetch models from the network at first use."
             ) from error
         if impl == "warp" and graph_mode is not None:
-            from envs.warp_physics import with_graph_mode
+            from .physics.warp import with_graph_mode
 
             # Playground has no such option. Its domain randomization exchanges the model here, too.
             self._env._mjx_model = with_graph_mode(self._env.mjx_model, graph_mode)

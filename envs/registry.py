@@ -7,40 +7,40 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Unpack
 
-from envs import playground
-from envs.base import Env
-from envs.dmc.acrobot import Acrobot
-from envs.dmc.ball_in_cup import BallInCupCatch
-from envs.dmc.cartpole import Cartpole
-from envs.dmc.cheetah import CheetahRun
-from envs.dmc.dog import DogFetch, DogMove
-from envs.dmc.finger import FingerSpin, FingerTurn
-from envs.dmc.fish import FishSwim, FishUpright
-from envs.dmc.hopper import Hopper as DmcHopper
-from envs.dmc.humanoid import Humanoid as DmcHumanoid
-from envs.dmc.humanoid_cmu import HumanoidCMU
-from envs.dmc.manipulator import ManipulatorBringBall
-from envs.dmc.pendulum import PendulumSwingup
-from envs.dmc.point_mass import PointMassEasy
-from envs.dmc.quadruped import QuadrupedFetch, QuadrupedMove
-from envs.dmc.reacher import Reacher as DmcReacher
-from envs.dmc.stacker import Stacker
-from envs.dmc.swimmer import Swimmer as DmcSwimmer
-from envs.dmc.walker import Walker
-from envs.gym.ant import Ant
-from envs.gym.half_cheetah import HalfCheetah
-from envs.gym.hopper import Hopper
-from envs.gym.humanoid import Humanoid
-from envs.gym.humanoid_standup import HumanoidStandup
-from envs.gym.inverted_double_pendulum import InvertedDoublePendulum
-from envs.gym.inverted_pendulum import InvertedPendulum
-from envs.gym.pusher import Pusher
-from envs.gym.reacher import Reacher
-from envs.gym.swimmer import Swimmer
-from envs.gym.walker2d import Walker2d
-from envs.limits import limits_of
-from envs.physics import PhysicsOptions, UnsupportedModelError
-from envs.playground import PREFIX
+from . import playground
+from .base import Env
+from .dmc.acrobot import Acrobot
+from .dmc.ball_in_cup import BallInCupCatch
+from .dmc.cartpole import Cartpole
+from .dmc.cheetah import CheetahRun
+from .dmc.dog import DogFetch, DogMove
+from .dmc.finger import FingerSpin, FingerTurn
+from .dmc.fish import FishSwim, FishUpright
+from .dmc.hopper import Hopper as DmcHopper
+from .dmc.humanoid import Humanoid as DmcHumanoid
+from .dmc.humanoid_cmu import HumanoidCMU
+from .dmc.manipulator import ManipulatorBringBall
+from .dmc.pendulum import PendulumSwingup
+from .dmc.point_mass import PointMassEasy
+from .dmc.quadruped import QuadrupedFetch, QuadrupedMove
+from .dmc.reacher import Reacher as DmcReacher
+from .dmc.stacker import Stacker
+from .dmc.swimmer import Swimmer as DmcSwimmer
+from .dmc.walker import Walker
+from .gym.ant import Ant
+from .gym.half_cheetah import HalfCheetah
+from .gym.hopper import Hopper
+from .gym.humanoid import Humanoid
+from .gym.humanoid_standup import HumanoidStandup
+from .gym.inverted_double_pendulum import InvertedDoublePendulum
+from .gym.inverted_pendulum import InvertedPendulum
+from .gym.pusher import Pusher
+from .gym.reacher import Reacher
+from .gym.swimmer import Swimmer
+from .gym.walker2d import Walker2d
+from .physics.limits import limits_of
+from .physics.options import PhysicsOptions, UnsupportedModelError
+from .playground import PREFIX
 
 _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/acrobot_swingup": functools.partial(Acrobot, sparse=False),
@@ -183,7 +183,7 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     Args:
         name: one of `tasks()`, or of `envs.playground.names()`.
         **options: how to simulate it, such as `impl="warp"`; instead of what was measured for
-            the task, see `envs.limits`.
+            the task, see `envs.physics.limits`.
 
     Raises:
         UnknownTaskError: if there is no such task.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mujoco
 from flax import struct
 
-from envs.base import Env, State
+from .base import Env, State
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
-from fpmd_mjx.config import ConfigError
-from fpmd_mjx.process import collect_garbage_rarely
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.run.process import collect_garbage_rarely
 
 CAMPAIGN = "bench campaign"
 
@@ -165,11 +165,11 @@ def _add_stored_policy(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from fpmd_mjx.config import load
+    from fpmd_mjx.config.load import load
 
     config = load(args.overrides)
     _quiet()
-    from fpmd_mjx.train import train
+    from fpmd_mjx.run.train import train
 
     return _finish(lambda: train(config))
 
@@ -182,7 +182,7 @@ def _some_episodes(args: argparse.Namespace) -> None:
 def _eval(args: argparse.Namespace) -> int:
     _some_episodes(args)
     _quiet()
-    from fpmd_mjx.score import score
+    from fpmd_mjx.run.score import score
 
     return _finish(
         lambda: print(
@@ -194,7 +194,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _render(args: argparse.Namespace) -> int:
     _some_episodes(args)
     _quiet()
-    from fpmd_mjx.render import render
+    from fpmd_mjx.run.render import render
 
     return _finish(
         lambda: print(
@@ -214,7 +214,7 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _suite(args: argparse.Namespace) -> int:
-    from fpmd_mjx.suite import load_suite, run_suite
+    from fpmd_mjx.run.suite import load_suite, run_suite
 
     suite = load_suite(args.name, args.overrides)
     _quiet()
@@ -223,12 +223,19 @@ def _suite(args: argparse.Namespace) -> int:
 
 def _tasks(args: argparse.Namespace) -> int:
     _quiet()
-    from fpmd_mjx import tasks
-
     if args.parity is None:
-        tasks.show()
+        from fpmd_mjx.report.tasks import show
+
+        show()
         return 0
-    return 1 if tasks.sweep(args.parity) else 0
+    from envs.devtools.parity.sweep import NothingToMeasureError, sweep
+    from fpmd_mjx.report.records import write_json
+    from fpmd_mjx.run.provenance import provenance
+
+    try:
+        return 1 if sweep(args.parity, provenance(), write_json) else 0
+    except NothingToMeasureError as error:
+        raise ConfigError(f"--parity {error}") from error
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -262,7 +269,7 @@ def _campaign(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from fpmd_mjx.report import render
+    from fpmd_mjx.report.tables import render
 
     print(render(args.paths))
     return 0
@@ -270,8 +277,8 @@ def _report(args: argparse.Namespace) -> int:
 
 def _finish(call: Callable[[], Any]) -> int:
     """The exit code of `call`, with one line on stderr where it could not do all it should."""
-    from fpmd_mjx.checkpoint import CheckpointError
-    from fpmd_mjx.train import Interrupted
+    from fpmd_mjx.run.checkpoint import CheckpointError
+    from fpmd_mjx.run.signals import Interrupted
 
     try:
         call()

@@ -14,18 +14,20 @@ from flax import struct
 
 import envs
 from envs.base import Env
-from envs.physics import compiler_options
-from envs.pixels import Camera, PixelEnv, Renderer
-from envs.wrappers import Repeated, VectorEnv, VectorState
-from fpmd_mjx import collect, normalize, replay
-from fpmd_mjx.actors import Params
-from fpmd_mjx.collect import SEED_AXES, split
-from fpmd_mjx.config import Config, ConfigError, PixelsConfig
-from fpmd_mjx.counter import Counter
-from fpmd_mjx.learn import Agent, Learner, Metrics, learn, make_agent
-from fpmd_mjx.normalize import Normalizer
-from fpmd_mjx.replay import Batch, Replay
-from fpmd_mjx.seeds import over_seeds
+from envs.physics.options import compiler_options
+from envs.render.pixels import Camera, PixelEnv, Renderer
+from envs.wrappers import Outcome, Repeated, VectorEnv, VectorState
+from fpmd_mjx.algorithms.base import Params
+from fpmd_mjx.algorithms.fpmd import Agent, Learner, Metrics, learn, make_agent
+from fpmd_mjx.config.schema import Config, ConfigError, PixelsConfig
+from fpmd_mjx.data import normalizer, replay
+from fpmd_mjx.data.counter import Counter
+from fpmd_mjx.data.normalizer import Normalizer
+from fpmd_mjx.data.replay import Batch, Replay, Rows
+from fpmd_mjx.seeds import over_seeds, split
+
+SEED_AXES = Replay(rows=0, head=None, size=None)  # type: ignore[arg-type]
+"""vmap axes of the replay: rows have a leading seed axis, all seeds write at the same head."""
 
 ONE_STEP_ERROR_STEPS = 20
 """Network calls of the sample that `actor/one_step_error` compares the one-step action with."""
@@ -87,7 +89,7 @@ class Program:
     def normalizer(self) -> Normalizer | None:
         """Of one seed, before anything is seen; images have none."""
         spec = self.vector.env.spec
-        return None if spec.images else normalize.init(spec.obs_size)
+        return None if spec.images else normalizer.init(spec.obs_size)
 
     @cached_property
     def traced_init(self) -> jax.stages.Traced:
@@ -151,11 +153,54 @@ class Program:
         """`learn.collect_steps` vector steps, inserted; sums over their episodes: (seeds,)."""
 
         def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-            state, outcome = collect.vector_step(self, state)
-            return state, collect.statistics(outcome)
+            state, outcome = self.vector_step(state)
+            return state, statistics(outcome)
 
         state, episodes = jax.lax.scan(step, state, None, self.config.learn.collect_steps)
         return state, jax.tree.map(lambda x: jnp.sum(x, 0), episodes)
+
+    def vector_step(self, state: TrainState) -> tuple[TrainState, Outcome]:
+        """One control step of every environment with the exploring policy, or at random while
+        warming up, inserted into the replay."""
+        obs = state.env.env.obs
+        keys, act_keys, random_keys = split(state.key, 3)
+
+        def explore() -> jax.Array:
+            return over_seeds(
+                lambda learner, stats, obs, key: self.agent.explore(
+                    learner, self.agent.see(learner.encoder, stats, obs), key
+                )[0]
+            )(state.learner, state.normalizer, obs, act_keys)
+
+        action = jax.lax.cond(self.warm(state), explore, lambda: self.random_actions(random_keys))
+        env, outcome = self.vector.step(state.env, action)
+        row = Rows(
+            obs=jax.vmap(replay.newest)(obs),
+            # an action that broke the simulation may itself not be a number
+            action=jnp.where(outcome.nonfinite[..., None], 0.0, action),
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+        )
+        return state.replace(
+            env=env,
+            key=keys,
+            normalizer=self._observe(state.normalizer, obs),
+            replay=jax.vmap(replay.insert, in_axes=(SEED_AXES, 0), out_axes=SEED_AXES)(
+                state.replay, row
+            ),
+            vector_steps=state.vector_steps.add(1),
+        ), outcome
+
+    def random_actions(self, keys: jax.Array) -> jax.Array:
+        """Uniform in [-1, 1]: keys (seeds,) -> (seeds, num_envs, action_size)."""
+        shape = (self.vector.num_envs, self.vector.env.spec.action_size)
+        return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0))(keys)
+
+    def _observe(self, stats: Normalizer | None, obs: jax.Array) -> Normalizer | None:
+        if stats is None or not self.config.learn.normalize_obs:
+            return stats
+        return jax.vmap(normalizer.update)(stats, obs)
 
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One learn call, once the replay is ready: `learn.updates` updates; their mean metrics,
@@ -195,14 +240,25 @@ class Program:
             self.config.frames,
         )
         return batch.replace(
-            obs=normalize.apply(stats, batch.obs),
-            next_obs=normalize.apply(stats, batch.next_obs),
+            obs=normalizer.apply(stats, batch.obs),
+            next_obs=normalizer.apply(stats, batch.next_obs),
             reward=config.reward_scale * batch.reward,
         )
 
     def _skipped(self, learner: Learner) -> jax.Array:
         states: Any = (learner.actor_opt, learner.critic_opt)
         return sum((s.skipped.astype(jnp.float32) for s in states), jnp.float32(0.0))
+
+
+def statistics(outcome: Outcome) -> dict[str, jax.Array]:
+    """Sums over the environments, (seeds,) each: what an epoch adds up of its episodes."""
+    done = outcome.finished
+    return {
+        "episodes": jnp.sum(done, 1, dtype=jnp.float32),
+        "return": jnp.sum(jnp.where(done, outcome.ret, 0.0), 1),
+        "length": jnp.sum(jnp.where(done, outcome.length, 0), 1, dtype=jnp.float32),
+        "nonfinite": jnp.sum(outcome.nonfinite, 1, dtype=jnp.float32),
+    }
 
 
 def make_program(config: Config) -> Program:

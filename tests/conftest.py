@@ -15,11 +15,15 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx import evaluate, train
-from fpmd_mjx.config import Config
-from fpmd_mjx.display import Display
+from fpmd_mjx.config.schema import Config
+from fpmd_mjx.evaluation.deploy import ONE_STEP
+from fpmd_mjx.evaluation.rollout import rollout
 from fpmd_mjx.program import Program, TrainState
-from fpmd_mjx.train import ONE_STEP, Compiled, compile_program, seed_array
+from fpmd_mjx.run import compile as compiling
+from fpmd_mjx.run import train
+from fpmd_mjx.run.compile import Compiled, compile_program
+from fpmd_mjx.run.display import Display
+from fpmd_mjx.seeds import seed_array
 
 from .toy import Corridor, build, tiny_config, words
 
@@ -101,10 +105,8 @@ class Toy:
         """`compile_program`, compiling quickly; the evaluation at its first use."""
         state = program.traced_init.out_info
         train_epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(state)
-        rollout = functools.partial(
-            evaluate.rollout, program, ONE_STEP, program.config.eval.episodes
-        )
-        evaluation = jax.jit(rollout, compiler_options=QUICK)
+        play = functools.partial(rollout, program, ONE_STEP, program.config.eval.episodes)
+        evaluation = jax.jit(play, compiler_options=QUICK)
         compiled = Compiled(
             init=program.traced_init.lower().compile(QUICK),
             train_epoch=train_epoch.compile(QUICK),
@@ -235,7 +237,7 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch, watch:
         for name in ("init", "train_epoch"):
             patch.setattr(Program, name, counted(name, getattr(Program, name)))
-        patch.setattr(evaluate, "rollout", counted("rollout", evaluate.rollout))
+        patch.setattr(compiling, "rollout", counted("rollout", rollout))
         patch.setattr(train, "compile_program", keep)
         summary = train.train(config, watch)
     jax.monitoring.unregister_event_duration_listener(listen)

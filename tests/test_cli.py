@@ -11,8 +11,8 @@ import envs
 from envs import playground
 from envs.registry import cannot
 from fpmd_mjx import cli
-from fpmd_mjx import config as configs
-from fpmd_mjx.process import child_environment
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.run.process import child_environment
 
 MISTAKES = [
     ["train", "task=dmc/cartpole_swingup2"],

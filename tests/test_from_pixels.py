@@ -7,11 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx import evaluate, train
+from fpmd_mjx.evaluation import deploy, rollout
+from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.program import make_program
-from fpmd_mjx.render import render
-from fpmd_mjx.score import score_run
-from fpmd_mjx.train import ONE_STEP, Compiled, compile_program, load_policy
+from fpmd_mjx.run import train
+from fpmd_mjx.run.compile import Compiled, compile_program
+from fpmd_mjx.run.folder import load_policy
+from fpmd_mjx.run.render import render
+from fpmd_mjx.run.score import score_run
 
 from .conftest import host
 from .toy import tiny_config, words
@@ -46,7 +49,7 @@ def test_a_run_continues_bit_for_bit(run: Path, compiled: Compiled, tmp_path: Pa
     program = make_program(config)
     states = []
     for folder in (run, config.folder):
-        with train.checkpoints(config, folder) as saved:
+        with folder.checkpoints(config, folder) as saved:
             states.append(saved.restore(program.traced_init.out_info)[0])
     once, twice = (host(state) for state in states)
     jax.tree.map(np.testing.assert_array_equal, once, twice)
@@ -68,7 +71,7 @@ def test_it_is_scored_in_mjx_and_in_dm_control_and_filmed(run: Path) -> None:
 def test_dm_control_shows_the_policy_what_mjx_does(run: Path) -> None:
     """The same start on both sides: the images are alike, and so are the actions."""
     program, policy, _ = load_policy(run)
-    original = evaluate.real(program)
+    original = rollout.real(program)
     real = original.reset(3)
     env = program.vector.env
     state = jax.jit(env.reset)(jax.random.key(0))
@@ -78,9 +81,9 @@ def test_dm_control_shows_the_policy_what_mjx_does(run: Path) -> None:
     assert ours.shape == real.shape == (3, 20, 20, 3)
     assert np.abs(ours.astype(int) - real).mean() < 10
     keys = jax.random.split(jax.random.key(0), 1)
-    prepared = evaluate.prepare(program, ONE_STEP, policy)
+    prepared = deploy.prepare(program, ONE_STEP, policy)
     actions = [
-        evaluate.act(program, ONE_STEP, prepared, np.asarray(obs)[None, None], keys)
+        deploy.act(program, ONE_STEP, prepared, np.asarray(obs)[None, None], keys)
         for obs in (ours, real)
     ]
     np.testing.assert_allclose(*actions, atol=0.1)

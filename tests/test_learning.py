@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fpmd_mjx.program import TrainState
-from fpmd_mjx.train import compile_program, eval_keys, seed_array
+from fpmd_mjx.run.compile import compile_program
+from fpmd_mjx.seeds import eval_keys, seed_array
 
 from .conftest import host
 from .toy import Aim, build, words

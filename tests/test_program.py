@@ -12,12 +12,15 @@ import optax
 import pytest
 from scipy import stats
 
-from fpmd_mjx import evaluate, learn, replay, train
-from fpmd_mjx.counter import Counter
-from fpmd_mjx.learn import Learner
-from fpmd_mjx.memory import size
+from fpmd_mjx import seeds
+from fpmd_mjx.algorithms import fpmd
+from fpmd_mjx.algorithms.fpmd import Learner
+from fpmd_mjx.data import replay
+from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.program import TrainState
-from fpmd_mjx.train import seed_array
+from fpmd_mjx.run import compile as compiling
+from fpmd_mjx.run.memory import size
+from fpmd_mjx.seeds import seed_array
 
 from .conftest import EPOCHS, QUICK, Run, Toy, host
 from .toy import Corridor, build, tiny_config
@@ -70,13 +73,13 @@ def test_the_evaluation_waits_for_its_first_use_if_the_epoch_is_there(
         traced.append(episodes)
         return policy + episodes
 
-    monkeypatch.setattr(evaluate, "rollout", rollout)
-    monkeypatch.setattr(train, "LOAD_SECONDS", seconds)
+    monkeypatch.setattr(compiling, "rollout", rollout)
+    monkeypatch.setattr(compiling, "LOAD_SECONDS", seconds)
     program = Program()
-    compiled = train.compile_program(program)  # type: ignore[arg-type]
+    compiled = compiling.compile_program(program)  # type: ignore[arg-type]
     assert len(traced) == before
     state = compiled.init(jnp.zeros(1, jnp.uint32))
-    keys = train.eval_keys(jnp.zeros(1, jnp.uint32), jnp.uint32(0))
+    keys = seeds.eval_keys(jnp.zeros(1, jnp.uint32), jnp.uint32(0))
     for _ in range(2):
         state = compiled.train_epoch(state)
         assert compiled.evaluate(state, keys) == state + program.config.eval.episodes
@@ -318,7 +321,7 @@ def test_the_critic_trains_the_encoder_and_the_policy_does_not(toys: Toys) -> No
     one = jnp.ones(4)
     batch = replay.Batch(images, one[:, None], one, one, images, one)
     update = jax.jit(
-        lambda learner, batch: learn.update(
+        lambda learner, batch: fpmd.update(
             agent, learner, batch, jax.random.key(1), Counter.zero()
         )[0],
         compiler_options=QUICK,
@@ -415,7 +418,7 @@ def test_policy_and_targets_wait_for_their_turn() -> None:
         mask=jnp.ones(8),
     )
     update = jax.jit(
-        lambda learner, key, count: learn.update(agent, learner, batch, key, count),
+        lambda learner, key, count: fpmd.update(agent, learner, batch, key, count),
         compiler_options=QUICK,
     )
     learner: Learner = jax.jit(agent.init, compiler_options=QUICK)(jax.random.key(2))

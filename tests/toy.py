@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.base import PhysicsState, State, TaskSpec
-from envs.pixels import PixelEnv
-from fpmd_mjx import config as configs
-from fpmd_mjx.config import Config
+from envs.render.pixels import PixelEnv
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config
 from fpmd_mjx.program import Program, assemble, observed
 
 

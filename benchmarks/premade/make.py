@@ -19,7 +19,7 @@ from jax.experimental import serialize_executable, topologies
 from jax.sharding import SingleDeviceSharding
 
 from fpmd_mjx.bench.kernels import H200
-from fpmd_mjx.config import load
+from fpmd_mjx.config.load import load
 from fpmd_mjx.program import make_program
 
 SETTINGS = ["preset=fast", "task=dmc/cheetah_run", "task.impl=jax"]

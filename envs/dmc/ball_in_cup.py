@@ -7,10 +7,11 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.starts import draw_until
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .starts import draw_until
 
 _BALL = slice(2, 4)  # of qpos, after the cup
 _BALL_LOW = (-0.2, 0.2)  # m from the ball's place in the model, horizontal and vertical

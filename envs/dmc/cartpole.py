@@ -7,10 +7,11 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
 
 _CART_BOUNDS = (-0.25, 0.25)  # m, where the sparse reward is paid
 _UPRIGHT_BOUNDS = (0.995, 1.0)  # cosine of the pole's angle, likewise

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
 
 _ROOT_X = 0
 _FULL_SPEED = 10.0  # m/s

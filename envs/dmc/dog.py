@@ -10,11 +10,12 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.frames import to_frame
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .frames import to_frame
+from .rewards import tolerance
 
 _ROOT_X, _ROOT_Y = 0, 1
 _PLANAR = np.array([0, 1, 5])  # of the root's velocity: along x, along y, about z

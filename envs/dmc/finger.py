@@ -10,10 +10,11 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.starts import draw_until, random_joint_angles
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .starts import draw_until, random_joint_angles
 
 _HINGE = 2  # of qpos and qvel, after the finger's two joints
 _XZ = np.array([0, 2])  # the plane that everything moves in

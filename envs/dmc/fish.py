@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import mujoco
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
 
 _ROOT = slice(3, 7)  # the free joint's quaternion in qpos
 _JOINTS = slice(7, 14)  # in qpos, after the free joint

@@ -7,11 +7,12 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import random_joint_angles
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
+from .starts import random_joint_angles
 
 _ROOT_X = 0
 _STAND_HEIGHTS = (0.6, 2.0)  # m, of the torso over the foot

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.frames import to_frame
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import draw_until, random_joint_angles
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .frames import to_frame
+from .rewards import tolerance
+from .starts import draw_until, random_joint_angles
 
 _ROOT_X, _ROOT_Y, _FIRST_JOINT = 0, 1, 7
 _SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 10.0}  # m/s, where the full reward begins

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from envs.dmc.humanoid import Anatomy, Humanoid
-from envs.physics import PhysicsOptions
+from ..physics.options import PhysicsOptions
+from .humanoid import Anatomy, Humanoid
 
 _CMU = Anatomy(
     domain="humanoid_CMU",

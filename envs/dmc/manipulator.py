@@ -10,11 +10,12 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.planar_arm import PlanarArm, planar_pose
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .planar_arm import PlanarArm, planar_pose
+from .rewards import tolerance
 
 _CLOSE = 0.01  # m
 _IN_HAND, _IN_TARGET = 0.1, 0.1  # chances that the ball starts there

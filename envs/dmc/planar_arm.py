@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.models import sensor_indices
+from ..physics.models import sensor_indices
 
 _JOINTS = (
     "arm_root",

@@ -7,11 +7,12 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import random_joint_angles
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
+from .starts import random_joint_angles
 
 
 class PointMassEasy(Env):

@@ -15,11 +15,12 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.frames import to_frame
-from envs.dmc.rewards import tolerance
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .frames import to_frame
+from .rewards import tolerance
 
 _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _SPEEDS = {"walk": 0.5, "run": 5.0}  # m/s, where the full reward begins

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import random_joint_angles
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
+from .starts import random_joint_angles
 
 _EASY_RADIUS = 0.05  # m, of the target
 _HARD_RADIUS = 0.015

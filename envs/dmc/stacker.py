@@ -10,12 +10,13 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.dmc.planar_arm import PlanarArm, planar_pose
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import draw_until
-from envs.models import dmc_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import dmc_model
+from ..physics.options import PhysicsOptions
+from .planar_arm import PlanarArm, planar_pose
+from .rewards import tolerance
+from .starts import draw_until
 
 _ALL_BOXES = 4
 _BOX_LOW = (0.1, 0.0, 0.0)  # x and z in m, angle in rad

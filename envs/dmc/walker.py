@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from mujoco import mjx
 
-from envs.base import Env, State, spec_from_model
-from envs.dmc.rewards import tolerance
-from envs.dmc.starts import random_joint_angles
-from envs.models import dmc_model, sensor_indices
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import dmc_model, sensor_indices
+from ..physics.options import PhysicsOptions
+from .rewards import tolerance
+from .starts import random_joint_angles
 
 _ROOT_X = 1
 _SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 8.0}  # m/s, where the full reward begins

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import mujoco
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.gym.starts import noisy_start
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
+from .starts import noisy_start
 
 _ROOT_X, _ROOT_Y, _ROOT_Z = 0, 1, 2
 _MIN_HEIGHT, _MAX_HEIGHT = 0.2, 1.0  # m

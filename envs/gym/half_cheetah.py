@@ -7,10 +7,11 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.gym.starts import noisy_start
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
+from .starts import noisy_start
 
 _ROOT_X = 0
 _CONTROL_COST = 0.1

@@ -7,10 +7,10 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import PhysicsState
-from envs.gym.planar_walker import PlanarWalker
-from envs.models import gym_model
-from envs.physics import PhysicsOptions
+from ..base import PhysicsState
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
+from .planar_walker import PlanarWalker
 
 _MIN_HEIGHT = 0.7  # m
 _MAX_PITCH = 0.2  # rad

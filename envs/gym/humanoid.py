@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from envs.base import State
-from envs.gym.humanoid_body import ROOT_X, ROOT_Z, HumanoidBody, control_cost, force_cost
-from envs.physics import PhysicsOptions
+from ..base import State
+from ..physics.options import PhysicsOptions
+from .humanoid_body import ROOT_X, ROOT_Z, HumanoidBody, control_cost, force_cost
 
 _MIN_HEIGHT, _MAX_HEIGHT = 1.0, 2.0  # m
 _SPEED_WEIGHT = 1.25

@@ -10,10 +10,11 @@ import mujoco
 from flax import struct
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.gym.starts import noisy_start
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
+from .starts import noisy_start
 
 ROOT_X, ROOT_Y, ROOT_Z = 0, 1, 2
 _FREE_JOINT = 6

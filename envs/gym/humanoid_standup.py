@@ -7,9 +7,9 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import State
-from envs.gym.humanoid_body import ROOT_Z, HumanoidBody, control_cost, force_cost
-from envs.physics import PhysicsOptions
+from ..base import State
+from ..physics.options import PhysicsOptions
+from .humanoid_body import ROOT_Z, HumanoidBody, control_cost, force_cost
 
 
 class HumanoidStandup(HumanoidBody):

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.gym.starts import noisy_start
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
+from .starts import noisy_start
 
 _MIN_TIP_HEIGHT = 1.0  # m
 _ALIVE = 10.0

@@ -7,9 +7,10 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from envs.base import Env, State, spec_from_model
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
 
 _MAX_ANGLE = 0.2  # rad
 _RESET_NOISE = 0.01

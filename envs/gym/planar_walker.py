@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.gym.starts import noisy_start
-from envs.physics import Physics, PhysicsOptions, center, uncenter
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics, center, uncenter
+from ..physics.options import PhysicsOptions
+from .starts import noisy_start
 
 _ROOT_X = 0
 _SUBSTEPS = 4

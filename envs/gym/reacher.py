@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import mujoco
 from mujoco import mjx
 
-from envs.base import Env, PhysicsState, State, spec_from_model
-from envs.models import gym_model
-from envs.physics import Physics, PhysicsOptions
+from ..base import Env, PhysicsState, State, spec_from_model
+from ..physics.backend import Physics
+from ..physics.models import gym_model
+from ..physics.options import PhysicsOptions
 
 _ANGLE_NOISE = 0.1  # rad
 _VELOCITY_NOISE = 0.005  # rad/s

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from envs.base import PhysicsState
-from envs.physics import Physics
+from ..base import PhysicsState
+from ..physics.backend import Physics
 
 
 def noisy_start(

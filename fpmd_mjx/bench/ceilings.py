@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fpmd_mjx import memory
 from fpmd_mjx.bench.kernels import hlo, loop_launches
+from fpmd_mjx.run import memory
 
 LEAST_SECONDS = 5e-3
 """Of one call of a product or a copy: a hundred times what a dispatch costs."""

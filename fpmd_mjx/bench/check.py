@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.config import Config
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config
 
 SMALLEST = float(np.finfo(np.float64).tiny)
 """A difference of bits, not of numbers: 0 and -0."""
@@ -43,7 +43,8 @@ def repeat(text: str) -> Iterator[fresh.Record]:
     import jax
 
     from fpmd_mjx.program import make_program
-    from fpmd_mjx.train import compile_program, seed_array, use_compile_cache
+    from fpmd_mjx.run.compile import compile_program, use_compile_cache
+    from fpmd_mjx.seeds import seed_array
 
     config = configs.from_yaml(text)
     use_compile_cache()
@@ -95,9 +96,9 @@ def run_twice(text: str) -> Iterator[fresh.Record]:
     original simulator, where there is one.
     """
     import envs
-    from fpmd_mjx.evaluate import Mode
-    from fpmd_mjx.score import score_run
-    from fpmd_mjx.train import train
+    from fpmd_mjx.evaluation.deploy import Mode
+    from fpmd_mjx.run.score import score_run
+    from fpmd_mjx.run.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         config = dataclasses.replace(configs.from_yaml(text), runs=folder)

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from fpmd_mjx import learn
+from fpmd_mjx.algorithms import fpmd
 from fpmd_mjx.bench import ceilings
 from fpmd_mjx.bench.kernels import batch, update_arguments, update_kernels
-from fpmd_mjx.collect import vector_step
-from fpmd_mjx.memory import size
 from fpmd_mjx.program import Program
+from fpmd_mjx.run.memory import size
 
 ARITHMETIC = frozenset(
     [
@@ -47,7 +46,7 @@ def floor(program: Program) -> dict[str, float]:
         "update_flops": update_flops(program),
         "update_kernels": update_kernels(program),
         "update_bytes": size(state.learner) + batch_bytes + changed + now_and_then / delay,
-        "vector_step_flops": flops(jax.make_jaxpr(partial(vector_step, program))(state), max),
+        "vector_step_flops": flops(jax.make_jaxpr(program.vector_step)(state), max),
         "vector_step_bytes": size(networks)
         + 2 * size(state.env.env)
         + size(state.replay.rows) / config.replay_rows,
@@ -71,7 +70,7 @@ def floor(program: Program) -> dict[str, float]:
 def update_flops(program: Program) -> float:
     """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
     config = program.config
-    traced = jax.make_jaxpr(partial(learn.update, program.agent))(*update_arguments(program))
+    traced = jax.make_jaxpr(partial(fpmd.update, program.agent))(*update_arguments(program))
     without, always = flops(traced, min), flops(traced, max)
     return config.seeds * (without + (always - without) / config.learn.policy_delay)
 

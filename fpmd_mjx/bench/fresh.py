@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from fpmd_mjx.config import ConfigError
-from fpmd_mjx.process import child_environment, collect_garbage_rarely, end_with_parent
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.run.process import child_environment, collect_garbage_rarely, end_with_parent
 
 Record = dict[str, Any]
 

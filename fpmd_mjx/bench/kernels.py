@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import learn
+from fpmd_mjx.algorithms import fpmd
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.collect import vector_step
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.data.replay import Batch
 from fpmd_mjx.program import Program, make_program
-from fpmd_mjx.replay import Batch
 
 H200 = """
 gpu_device_info {
@@ -91,8 +90,8 @@ def compiled(text: str) -> Iterator[fresh.Record]:
 
     program = make_program(configs.from_yaml(text))
     state = place(program.traced_init.out_info)
-    update = hlo(jax.jit(partial(learn.update, program.agent)), *place(update_arguments(program)))
-    step = hlo(jax.jit(partial(vector_step, program), donate_argnums=0), state)
+    update = hlo(jax.jit(partial(fpmd.update, program.agent)), *place(update_arguments(program)))
+    step = hlo(jax.jit(program.vector_step, donate_argnums=0), state)
     epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(state).compile()
     analysis: Any = epoch.memory_analysis()
     yield {
@@ -147,7 +146,7 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
 
 def update_kernels(program: Program) -> int:
     """Of an update of one seed that updates the policy, too, on the device at hand."""
-    update = jax.jit(partial(learn.update, program.agent))
+    update = jax.jit(partial(fpmd.update, program.agent))
     return launches(hlo(update, *update_arguments(program), options=program.compiler_options))
 
 

@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpmd_mjx import critic as critics
-from fpmd_mjx import evaluate, improvement
+from fpmd_mjx.algorithms import improvement
 from fpmd_mjx.bench.references import Diffusion, Gaussian
 from fpmd_mjx.bench.timing import Quartiles, ratio
-from fpmd_mjx.config import Config
-from fpmd_mjx.evaluate import Mode
-from fpmd_mjx.networks import MLP, FlowNet
+from fpmd_mjx.config.schema import Config
+from fpmd_mjx.evaluation import deploy
+from fpmd_mjx.evaluation.deploy import Mode
+from fpmd_mjx.nn import critics
+from fpmd_mjx.nn.networks import MLP, FlowNet
 from fpmd_mjx.program import Policy, Program
 from fpmd_mjx.seeds import over_seeds
 
@@ -97,8 +98,8 @@ def selections(program: Program) -> list[Selection]:
     found = []
     for name, calls in zip(MODES, _network_calls(config), strict=True):
         mode = Mode.parse(name)
-        prepared = jax.jit(partial(evaluate.prepare, program, mode))(policy)
-        found.append(Selection(name, partial(evaluate.act, program, mode), prepared, calls))
+        prepared = jax.jit(partial(deploy.prepare, program, mode))(policy)
+        found.append(Selection(name, partial(deploy.act, program, mode), prepared, calls))
     actor = config.actor
     dtype, trunk = jnp.dtype(config.learn.dtype), config.pixels.trunk if spec.images else 0
     shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, dtype, trunk)

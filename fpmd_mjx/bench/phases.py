@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from envs.wrappers import VectorState
+from fpmd_mjx.algorithms.fpmd import Metrics
 from fpmd_mjx.bench.timing import Measured, Quartiles, ratio
-from fpmd_mjx.collect import random_actions, split
-from fpmd_mjx.learn import Metrics
 from fpmd_mjx.program import Program, TrainState
-from fpmd_mjx.train import seed_array
+from fpmd_mjx.seeds import seed_array, split
 
 
 def physics(
@@ -30,7 +29,7 @@ def physics(
     def step(state: tuple[VectorState, jax.Array], _: None) -> tuple[Any, None]:
         env, keys = state
         keys, action_keys = split(keys, 2)
-        env, _outcome = program.vector.step(env, random_actions(program, action_keys))
+        env, _outcome = program.vector.step(env, program.random_actions(action_keys))
         return (env, keys), None
 
     return jax.lax.scan(step, state, None, config.iterations_per_epoch * config.learn.collect_steps)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fpmd_mjx import config as configs
-from fpmd_mjx.config import Config, ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config, ConfigError
 
 BENCHMARKS = {
     "physics": "steps of the environments with random actions",

@@ -15,14 +15,14 @@ from typing import Any
 import jax
 from jax.profiler import ProfileData
 
-from fpmd_mjx import memory
+from fpmd_mjx.algorithms.fpmd import Metrics
 from fpmd_mjx.bench import phases
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Table
-from fpmd_mjx.config import Config
-from fpmd_mjx.display import console
-from fpmd_mjx.learn import Metrics
+from fpmd_mjx.config.schema import Config
 from fpmd_mjx.program import Program, TrainState, make_program
+from fpmd_mjx.run import memory
+from fpmd_mjx.run.display import console
 
 ITERATIONS = 8
 """Of the profiled chunk: a trace of an epoch would have millions of kernels."""

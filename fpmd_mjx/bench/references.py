@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fpmd_mjx.actors import Params
+from fpmd_mjx.algorithms.base import Params
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import logs, memory
 from fpmd_mjx.bench import (
     ceilings,
     check,
@@ -27,9 +25,13 @@ from fpmd_mjx.bench import (
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import Cell, Plan
 from fpmd_mjx.bench.timing import Measured, Metric, Metrics, Quartiles, Table, interleave, rates
-from fpmd_mjx.display import console
+from fpmd_mjx.config import load as configs
 from fpmd_mjx.program import make_program
-from fpmd_mjx.train import Interrupted, use_compile_cache
+from fpmd_mjx.report import records
+from fpmd_mjx.run import memory, provenance
+from fpmd_mjx.run.compile import use_compile_cache
+from fpmd_mjx.run.display import console
+from fpmd_mjx.run.signals import Interrupted
 
 Seconds = list[list[float]]  # [measured][round]
 
@@ -96,7 +98,7 @@ class Results:
     def __init__(self, plan: Plan, out: Path | None) -> None:
         self._metrics: dict[str, dict[str, Metric]] = {c.label: {} for c in plan.cells}
         self._plan, self._out = plan, out
-        self._versions, self._commit = logs.versions(), logs.commit()
+        self._versions, self._commit = provenance.versions(), provenance.commit()
 
     def add(self, cell: Cell, metrics: Metrics, final: bool = True) -> None:
         """Keeps, and prints what is final."""
@@ -113,12 +115,12 @@ class Results:
 
     def write(self, complete: bool) -> None:
         """The file, where one is asked for. Looks at the device."""
-        self._write(self.content(complete) | logs.provenance())
+        self._write(self.content(complete) | provenance.provenance())
 
     def _write(self, content: dict[str, Any]) -> None:
         if self._out is not None:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            logs.write_json(self._out, content)
+            records.write_json(self._out, content)
 
     def interrupted(self) -> str:
         """Writes what there is, and says so."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
+from fpmd_mjx.config import load as configs
 
 
 def start(text: str) -> Iterator[fresh.Record]:
@@ -16,9 +16,10 @@ def start(text: str) -> Iterator[fresh.Record]:
     ended, what it held. text: the config as YAML."""
     import jax
 
-    from fpmd_mjx import memory
     from fpmd_mjx.program import make_program
-    from fpmd_mjx.train import compile_program, seed_array, use_compile_cache
+    from fpmd_mjx.run import memory
+    from fpmd_mjx.run.compile import compile_program, use_compile_cache
+    from fpmd_mjx.seeds import seed_array
 
     config = configs.from_yaml(text)
     use_compile_cache()

@@ -6,13 +6,13 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Metric, Table
-from fpmd_mjx.display import clock, console
-
-MORE_THAN = "more_than_"
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.report.records import MORE_THAN
+from fpmd_mjx.report.text import clock
+from fpmd_mjx.run.display import console
 
 SPENT = ("env_steps", "updates", "train_seconds", "eval_seconds", "wall_seconds")
 """What a record counts from the start of its run."""
@@ -38,17 +38,11 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
     import jax.numpy as jnp
     import numpy as np
 
-    from fpmd_mjx import evaluate
-    from fpmd_mjx.evaluate import Mode
+    from fpmd_mjx.evaluation.deploy import ONE_STEP, Mode
+    from fpmd_mjx.evaluation.rollout import rollout
     from fpmd_mjx.program import make_program
-    from fpmd_mjx.train import (
-        ONE_STEP,
-        compile_program,
-        eval_keys,
-        seed_array,
-        seed_list,
-        use_compile_cache,
-    )
+    from fpmd_mjx.run.compile import compile_program, use_compile_cache
+    from fpmd_mjx.seeds import eval_keys, seed_array, seed_list
 
     config = configs.from_yaml(text)
     parsed = [Mode.parse(mode) for mode in modes]
@@ -57,7 +51,7 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
     compiled = compile_program(program)
     evaluations = {
         mode: jax.jit(
-            partial(evaluate.rollout, program, mode, config.eval.episodes),
+            partial(rollout, program, mode, config.eval.episodes),
             compiler_options=program.compiler_options,
         )
         for mode in parsed

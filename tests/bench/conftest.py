@@ -3,8 +3,8 @@
 import pytest
 
 import fpmd_mjx.program
-from fpmd_mjx import train
 from fpmd_mjx.program import Program
+from fpmd_mjx.run import compile as compiling
 
 from ..conftest import Toy
 
@@ -17,6 +17,6 @@ def toy(plain: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
         "make_program",
         lambda config: Program(config, plain.program.agent, plain.program.vector),
     )
-    monkeypatch.setattr(train, "compile_program", lambda program: plain.compiled)
-    monkeypatch.setattr(train, "use_compile_cache", lambda: None)
+    monkeypatch.setattr(compiling, "compile_program", lambda program: plain.compiled)
+    monkeypatch.setattr(compiling, "use_compile_cache", lambda: None)
     return plain

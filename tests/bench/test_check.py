@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import score, train
 from fpmd_mjx.bench import check
-from fpmd_mjx.config import Config
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config
+from fpmd_mjx.run import compile as compiling
+from fpmd_mjx.run import score, train
 
 from ..conftest import Toy
 from ..toy import tiny_config
@@ -39,7 +40,7 @@ def test_an_epoch_that_differs_in_one_number_does_not(
         return state.replace(learner=state.learner.replace(noise=changed)), metrics
 
     compiled = dataclasses.replace(toy.compiled, train_epoch=differs)
-    monkeypatch.setattr(train, "compile_program", lambda program: compiled)
+    monkeypatch.setattr(compiling, "compile_program", lambda program: compiled)
     [found] = check.repeat(configs.to_yaml(toy.config))
     assert not found["epoch_repeats"]
     assert found["epoch_differing_leaves"] == 1

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from fpmd_mjx.bench import ceilings, floor
-from fpmd_mjx.memory import size
 from fpmd_mjx.program import Program
+from fpmd_mjx.run.memory import size
 
 from ..toy import Corridor, build
 

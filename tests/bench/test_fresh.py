@@ -11,7 +11,7 @@ import pytest
 from jax._src import xla_bridge  # what it tells has no public name
 
 from fpmd_mjx.bench import fresh
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config.schema import ConfigError
 
 
 def well(text: str, numbers: list[int]) -> Iterator[fresh.Record]:

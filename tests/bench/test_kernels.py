@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import kernels
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.program import Program
 
 from ..toy import Corridor, build

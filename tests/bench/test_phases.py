@@ -8,8 +8,8 @@ import pytest
 
 from fpmd_mjx.bench import phases
 from fpmd_mjx.bench.timing import Quartiles
-from fpmd_mjx.memory import size
 from fpmd_mjx.program import Program
+from fpmd_mjx.run.memory import size
 
 from ..conftest import QUICK, host
 from ..toy import Corridor, build, words

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench.plan import BENCHMARKS, NAMED_ONLY, PEERS, make_plan
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
 
 
 def test_no_benchmark_is_all_but_those_that_need_a_target_or_to_be_named() -> None:

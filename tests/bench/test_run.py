@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from fpmd_mjx import cli, report
+from fpmd_mjx import cli
 from fpmd_mjx.bench import latency, phases, run
 from fpmd_mjx.bench.peers import speed, time_to_return
 from fpmd_mjx.bench.plan import make_plan
 from fpmd_mjx.bench.timing import Quartiles, Table
-from fpmd_mjx.config import ConfigError
-from fpmd_mjx.logs import write_json
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report import tables
+from fpmd_mjx.report.records import write_json
 
 
 @dataclass
@@ -174,7 +175,7 @@ def test_a_table_is_printed_written_and_shown_on_its_own(
         "columns": ["kernel", "count", "share"],
         "rows": [["a<int|bool>", 1200, 0.5], ["b", 3, 0.25]],
     }
-    shown = report.render([out])
+    shown = tables.render([out])
     assert "| memory.some | 1 | 1 |" in shown
     assert "| memory.top" not in shown
     assert shown.endswith(
@@ -209,7 +210,7 @@ def test_the_file_and_the_report_say_which_caches(
     caches = "shared" if shared else "empty"
     assert log == [f"peers-speed of 64 in 2, {caches} caches"]
     assert json.loads(path.read_text())["caches"] == caches
-    assert ("Compile caches were shared" in report.render([path])) == shared
+    assert ("Compile caches were shared" in tables.render([path])) == shared
 
 
 def test_bounds_stand_in_the_row_of_what_they_bound(
@@ -226,7 +227,7 @@ def test_bounds_stand_in_the_row_of_what_they_bound(
     out = tmp_path / "bench.json"
     run.run(make_plan(["peers-return", "target=5", "seed=0,1"], 2), out)
     assert "peers-return.x.more_than_seconds[seed=1] 20.5" in capsys.readouterr().out
-    shown = report.render([out]).splitlines()
+    shown = tables.render([out]).splitlines()
     assert "| peers-return.x.seconds | 20.5 | more than 20.5 |" in shown
     assert not any("more_than" in line for line in shown)
 
@@ -259,7 +260,7 @@ def test_an_interruption_leaves_what_was_measured(
         "physics.env_steps_per_second",
         "learn.updates_per_second",
     }
-    assert "Interrupted: what was measured until then" in report.render([out])
+    assert "Interrupted: what was measured until then" in tables.render([out])
 
 
 def test_an_interruption_before_anything_was_measured_leaves_earlier_results(
@@ -299,7 +300,7 @@ def test_numbers_of_the_table(tmp_path: Path) -> None:
     }
     write_json(tmp_path / "one.json", content)
     (tmp_path / "other.json").write_text('{"no": "results"}')
-    assert report.render([tmp_path]).splitlines() == [
+    assert tables.render([tmp_path]).splitlines() == [
         "## one",
         "",
         "`fpmd bench` on a device, commit abc, jax 1.2, mujoco-mjx 3.4.",
@@ -317,17 +318,17 @@ def test_numbers_of_the_table(tmp_path: Path) -> None:
 
 def test_report_shows_suites_as_their_table() -> None:
     folder = Path(__file__).parents[2] / "benchmarks" / "quick"
-    assert (folder / "table.md").read_text() in report.render([folder])
+    assert (folder / "table.md").read_text() in tables.render([folder])
 
 
 def test_report_says_what_it_cannot_show(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.json does not exist"):
-        report.render([tmp_path / "nowhere.json"])
+        tables.render([tmp_path / "nowhere.json"])
     with pytest.raises(ConfigError, match="no JSON with results in"):
-        report.render([tmp_path])
+        tables.render([tmp_path])
     (tmp_path / "other.json").write_text('{"no": "results"}')
     with pytest.raises(ConfigError, match=r"other\.json has no results"):
-        report.render([tmp_path / "other.json"])
+        tables.render([tmp_path / "other.json"])
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ConfigError, match=r"broken\.json is not JSON"):
-        report.render([tmp_path / "broken.json"])
+        tables.render([tmp_path / "broken.json"])

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import memory
 from fpmd_mjx.bench import fresh, startup
 from fpmd_mjx.bench.plan import Cell
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.run import memory
 
 from ..conftest import Toy
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import evaluate as evaluation
-from fpmd_mjx import train
+from fpmd_mjx import seeds
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Table
-from fpmd_mjx.config import Config, ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.evaluation import rollout as evaluation
+from fpmd_mjx.run import compile as compiling
 
 from ..conftest import Toy
 
@@ -35,7 +36,7 @@ def records(
             return next(returns) + spread + np.zeros(config.eval.episodes), None
 
         compiled = dataclasses.replace(toy.compiled, evaluation=lambda: evaluate)
-        monkeypatch.setattr(train, "compile_program", lambda program: compiled)
+        monkeypatch.setattr(compiling, "compile_program", lambda program: compiled)
         return list(target.train(configs.to_yaml(config), goal, modes or ["one_step"]))
 
     return run
@@ -72,7 +73,7 @@ def test_every_mode_is_evaluated_as_it_is_elsewhere(
     *_, found = records(None, ["best_of_n", "one_step"], env_steps=320)
     assert found["return"] == pytest.approx(np.mean(found["returns"]["best_of_n"]))
     state, _ = toy.run(2)
-    keys = train.eval_keys(train.seed_array(toy.config), np.uint32(2))
+    keys = seeds.eval_keys(seeds.seed_array(toy.config), np.uint32(2))
     mode = evaluation.Mode("best_of_n")
     episodes = toy.config.eval.episodes
     returns, _ = evaluation.rollout(toy.program, mode, episodes, toy.program.policy(state), keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envs import parity
+from envs.devtools import parity
 
 from .harness import SAMPLE, Task, load, on_c
 

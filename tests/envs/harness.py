@@ -17,9 +17,9 @@ import functools
 from typing import Any
 
 import envs
-from envs.parity.on_c import on_c as put_on_c
-from envs.parity.port import Port
-from envs.real import RealEnv
+from envs.devtools.parity.on_c import on_c as put_on_c
+from envs.devtools.parity.port import Port
+from envs.originals import RealEnv
 
 SAMPLE = [
     "gym/InvertedPendulum-v5",

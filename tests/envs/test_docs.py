@@ -14,7 +14,7 @@ import pytest
 
 import envs
 from envs import registry
-from envs.physics import COMPILER_OPTIONS
+from envs.physics.options import COMPILER_OPTIONS
 from envs.wrappers import VectorEnv
 
 PAGE = Path(__file__).parents[2] / "docs" / "environments.md"

@@ -12,10 +12,11 @@ from mujoco import mjx
 from mujoco_playground import registry
 
 import envs
-from envs import physics, playground
-from envs.physics import UnsupportedModelError
+from envs import playground
+from envs.physics.fixes import integration
+from envs.physics.options import UnsupportedModelError
 from envs.wrappers import VectorEnv
-from fpmd_mjx import config as configs
+from fpmd_mjx.config import load as configs
 
 from .test_types import described
 
@@ -66,8 +67,8 @@ def test_its_tasks_step_as_ours_do(env: Any) -> None:
     """Their large batches would never end on two cores: see `physics.step`."""
     from mujoco_playground._src import mjx_env
 
-    assert mjx_env.mjx.step is physics.step
-    assert mjx.step is not physics.step  # MJX itself is as it was
+    assert mjx_env.mjx.step is integration.step
+    assert mjx.step is not integration.step  # MJX itself is as it was
 
 
 def test_episodes_end_by_time_alone_and_start_afresh(env: Any) -> None:

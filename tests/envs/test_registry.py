@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.limits import backends
+from envs.physics.limits import backends
 from envs.registry import cannot
 
 

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from envs.models import without_deprecation_notices
-from envs.parity.compare import compare_resets, smallest_p
-from envs.parity.port import BATCH
-from envs.parity.tolerances import RESET_LEVEL
+from envs.devtools.parity.compare import compare_resets, smallest_p
+from envs.devtools.parity.port import BATCH
+from envs.devtools.parity.tolerances import RESET_LEVEL
+from envs.physics.models import without_deprecation_notices
 
 from .harness import Task, on_c
 

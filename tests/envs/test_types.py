@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from envs import parity
 from envs.base import State
-from envs.physics import compiler_options
+from envs.devtools import parity
+from envs.physics.options import compiler_options
 
 from .harness import SAMPLE, Task, make, make_real
 

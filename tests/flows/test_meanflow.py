@@ -19,7 +19,7 @@ import pytest
 import scipy.stats
 
 from fpmd_mjx.flows.meanflow import MeanFlow
-from fpmd_mjx.networks import FlowNet
+from fpmd_mjx.nn.networks import FlowNet
 
 FLOW = MeanFlow()
 MU = np.array([0.4, -0.3])

@@ -21,7 +21,7 @@ import pytest
 import scipy.stats
 
 from fpmd_mjx.flows.rectified import RectifiedFlow
-from fpmd_mjx.networks import FlowNet
+from fpmd_mjx.nn.networks import FlowNet
 
 FLOW = RectifiedFlow()
 MU = np.array([0.4, -0.3])

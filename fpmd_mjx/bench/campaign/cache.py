@@ -6,10 +6,10 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from fpmd_mjx.config import ConfigError
-from fpmd_mjx.display import console
-from fpmd_mjx.memory import human
-from fpmd_mjx.train import compile_cache
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report.text import human
+from fpmd_mjx.run.compile import compile_cache
+from fpmd_mjx.run.display import console
 
 PIECE = 15 * 2**20
 MOST = 3 * PIECE

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from fpmd_mjx import config as configs
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
 
 ROUNDS = 3
 """Turns of a cell that does not say how many it takes."""

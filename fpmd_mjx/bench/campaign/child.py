@@ -2,7 +2,7 @@
 
 import sys
 
-from fpmd_mjx.process import end_with_parent
+from fpmd_mjx.run.process import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()

@@ -17,17 +17,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx import logs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.campaign import cache, cells, child, command, table
 from fpmd_mjx.bench.campaign.cells import Cell
 from fpmd_mjx.bench.campaign.command import Ended
 from fpmd_mjx.bench.campaign.parts import missing_seeds, part_seconds, projection, seeds_at_once
 from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, metrics, program_id
-from fpmd_mjx.config import ConfigError, configs_dir
-from fpmd_mjx.display import clock, console
-from fpmd_mjx.process import child_environment
-from fpmd_mjx.train import Interrupted
+from fpmd_mjx.config.load import configs_dir
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report.text import clock
+from fpmd_mjx.run import provenance
+from fpmd_mjx.run.display import console
+from fpmd_mjx.run.process import child_environment
+from fpmd_mjx.run.signals import Interrupted
 
 ROOT = configs_dir().parent if (configs_dir().parent / "pyproject.toml").exists() else Path()
 """The checkout; where the package is installed without one, the working directory."""
@@ -140,7 +142,7 @@ def card() -> Iterator[fresh.Record]:
     import jax
 
     device = jax.local_devices()[0]
-    yield {"platform": device.platform, "driver": driver(), **logs.provenance()}
+    yield {"platform": device.platform, "driver": driver(), **provenance.provenance()}
 
 
 def driver() -> str | None:

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from fpmd_mjx import config as configs
-from fpmd_mjx import logs
 from fpmd_mjx.bench.campaign.cells import Cell
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.report import records
+from fpmd_mjx.run import provenance
 
 Status = Literal["measured", "partial", "failed"]
 
@@ -23,8 +24,8 @@ _DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
 """Packages whose version is part of a program. Python's counts to the minor release."""
 
 _OF_NO_RESULT = (
-    r"fpmd_mjx/(cli|display|render|report|suite|tasks|video)\.py|fpmd_mjx/bench/campaign/"
-    r"|envs/(parity/|likeness|prune|tune|video)|(fpmd_mjx/)?configs/(campaign|suite)/"
+    r"fpmd_mjx/(bench/campaign/|cli\.py|evaluation/video\.py|report/|run/(display|render|suite)\.py)"
+    r"|envs/(devtools/|render/video\.py)|(fpmd_mjx/)?configs/(campaign|suite)/"
 )
 """Files that no result of a campaign depends on."""
 
@@ -116,7 +117,7 @@ class Store:
         open_path = self.folder / f"{record.cell}.open.json"
         complete = record.status == "measured"
         path = self.folder / f"{record.cell}.json" if complete else open_path
-        logs.write_json(path, vars(record))
+        records.write_json(path, vars(record))
         if complete:
             open_path.unlink(missing_ok=True)
         (self.folder / f"{record.cell}.running.json").unlink(missing_ok=True)
@@ -166,7 +167,7 @@ def program_id(whole: bool = False) -> str:
         if whole or not re.match(_OF_NO_RESULT, name):
             digest.update(name.encode())
             digest.update(path.read_bytes())
-    versions = logs.versions()
+    versions = provenance.versions()
     versions["python"] = ".".join(versions["python"].split(".")[:2])
     digest.update(json.dumps([versions[name] for name in _DECISIVE]).encode())
     return digest.hexdigest()[:12]

@@ -11,7 +11,7 @@ import numpy as np
 
 from fpmd_mjx.bench.campaign.cells import Campaign, Cell
 from fpmd_mjx.bench.campaign.store import Record, Store
-from fpmd_mjx.evaluate import interval
+from fpmd_mjx.report.statistics import interval
 
 NOT_MEASURED = "not measured"
 

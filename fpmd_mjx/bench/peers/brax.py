@@ -15,9 +15,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from envs.physics import Impl, resolve_impl
+from envs.physics.options import Impl, resolve_impl
 from envs.playground import PREFIX
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config.schema import ConfigError
 
 SIZES = ("num_envs", "batch_size", "num_timesteps", "min_replay_size", "max_replay_size")
 """The settings of `train` that a divisor makes smaller."""

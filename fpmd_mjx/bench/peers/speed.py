@@ -16,14 +16,15 @@ from unittest import mock
 
 import jax
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.peers import brax
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Quartiles, interleave, rates, ratio
-from fpmd_mjx.config import Config
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config
 from fpmd_mjx.program import make_program
-from fpmd_mjx.train import seed_array, use_compile_cache
+from fpmd_mjx.run.compile import use_compile_cache
+from fpmd_mjx.seeds import seed_array
 
 BASE = "brax_sac"
 """The side that all others are compared with: brax's SAC at equal settings."""

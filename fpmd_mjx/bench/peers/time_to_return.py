@@ -11,11 +11,11 @@ from unittest import mock
 
 import jax
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax
 from fpmd_mjx.bench.plan import Cell
-from fpmd_mjx.train import use_compile_cache
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.run.compile import use_compile_cache
 
 
 def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:

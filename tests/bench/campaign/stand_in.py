@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx.process import end_with_parent
+from fpmd_mjx.run.process import end_with_parent
 
 
 def main() -> int:

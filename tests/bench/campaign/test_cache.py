@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fpmd_mjx.bench.campaign import cache
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config.schema import ConfigError
 
 Use = Callable[[Path], None]
 

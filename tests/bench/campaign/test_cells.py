@@ -11,8 +11,9 @@ import yaml
 
 from fpmd_mjx.bench.campaign import cells
 from fpmd_mjx.bench.plan import make_plan
-from fpmd_mjx.config import ConfigError, choices
-from fpmd_mjx.process import child_environment
+from fpmd_mjx.config.load import choices
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.run.process import child_environment
 
 ENTRY: dict[str, Any] = {
     "name": "rates-{task}-{n}",
@@ -34,7 +35,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (tmp_path / "campaign" / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         return cells.load("mine", toy).cells
 
-    monkeypatch.setattr("fpmd_mjx.config.configs_dir", lambda: tmp_path)
+    monkeypatch.setattr("fpmd_mjx.config.load.configs_dir", lambda: tmp_path)
     return read
 
 

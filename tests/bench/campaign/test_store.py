@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fpmd_mjx import logs
 from fpmd_mjx.bench.campaign import store as stores
 from fpmd_mjx.bench.campaign.store import Record, Store, card_name, program_id
+from fpmd_mjx.run import provenance
 
 ROOT = Path(__file__).parents[3]
 
@@ -68,7 +68,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     here = tmp_path / "fpmd_mjx" / "bench" / "campaign" / "store.py"
     monkeypatch.setattr(stores, "__file__", str(here))
-    monkeypatch.setattr("fpmd_mjx.config.configs_dir", lambda: tmp_path / "configs")
+    monkeypatch.setattr("fpmd_mjx.config.load.configs_dir", lambda: tmp_path / "configs")
     return tmp_path
 
 
@@ -76,23 +76,27 @@ def test_a_program_is_its_code_settings_and_versions_wherever_it_lies(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = program_id()
-    deciding = ("fpmd_mjx/learn.py", "fpmd_mjx/bench/phases.py", "envs/limits.py")
+    deciding = (
+        "fpmd_mjx/algorithms/fpmd.py",
+        "fpmd_mjx/bench/phases.py",
+        "envs/physics/limits.py",
+    )
     for path in (*deciding, "configs/preset/fast.yaml", "configs/config.yaml"):
         before = (copy / path).read_text()
         (copy / path).write_text(before + "\n")
         assert program_id() != name, path
         (copy / path).write_text(before)
     assert program_id() == name
-    indifferent = ("fpmd_mjx/bench/campaign/run.py", "fpmd_mjx/report.py", "fpmd_mjx/cli.py")
-    for path in (*indifferent, "configs/campaign/gpu.yaml", "envs/parity/measured.json"):
+    indifferent = ("fpmd_mjx/bench/campaign/run.py", "fpmd_mjx/report/tables.py", "fpmd_mjx/cli.py")
+    for path in (*indifferent, "configs/campaign/gpu.yaml", "envs/devtools/parity/measured.json"):
         whole = program_id(whole=True)
         (copy / path).write_text("")
         assert program_id() == name, path
         assert program_id(whole=True) != whole, path
-    versions = logs.versions()
-    monkeypatch.setattr(logs, "versions", lambda: versions | {"warp-lang": "another"})
+    versions = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: versions | {"warp-lang": "another"})
     assert program_id() == name  # what is not installed at first may be later, for other cells
-    monkeypatch.setattr(logs, "versions", lambda: versions | {"jax": "another"})
+    monkeypatch.setattr(provenance, "versions", lambda: versions | {"jax": "another"})
     assert program_id() != name
 
 
@@ -101,5 +105,5 @@ def test_a_program_has_the_same_name_in_another_folder(copy: Path) -> None:
     assert copy != ROOT
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stores, "__file__", str(ROOT / "fpmd_mjx/bench/campaign/store.py"))
-        patch.setattr("fpmd_mjx.config.configs_dir", lambda: ROOT / "configs")
+        patch.setattr("fpmd_mjx.config.load.configs_dir", lambda: ROOT / "configs")
         assert program_id() == in_copy

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.peers import speed
 from fpmd_mjx.bench.peers.speed import Side
 from fpmd_mjx.bench.plan import make_plan
 from fpmd_mjx.bench.timing import Quartiles
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
 
 TINY = [
     "peers-speed",

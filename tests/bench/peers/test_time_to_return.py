@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpmd_mjx import config as configs
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.peers import brax, time_to_return
 from fpmd_mjx.bench.plan import make_plan
-from fpmd_mjx.config import ConfigError
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import ConfigError
 
 TASK = "playground/PendulumSwingup"  # the smallest
 SHORT = {

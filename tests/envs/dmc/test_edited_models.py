@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs.contacts import complete_models
+from envs.physics.contacts import complete_models
 
 # Where the model and its strings lie: dm_control hands over files by other names.
 NAMES = ("_", "name", "npaths", "nbuffer", "mesh_pathadr", "skin_pathadr", "tex_pathadr")

@@ -1,0 +1,103 @@
+"""`fpmd tasks --parity`: measures tasks, and writes what it finds after each of them.
+
+measured.json holds the results; in a checkout, docs/parity.md is written from it. Interrupted, the
+next sweep goes on with what is missing.
+"""
+
+import fnmatch
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ... import originals, registry
+from .. import parity
+from .page import PAGE, SIMULATORS, number, page
+from .port import Port
+
+Write = Callable[[Path, Any], None]
+"""Writes JSON to a path at once, with null for numbers that are not finite."""
+
+
+class NothingToMeasureError(ValueError):
+    """A pattern matches no task that has an original."""
+
+
+def sweep(patterns: list[str], provenance: dict[str, Any], write: Write) -> list[str]:
+    """Measures the tasks that match a pattern; without one, what is missing or out of date.
+
+    Args:
+        patterns: globs of task names.
+        provenance: what a result is measured with: device, `versions` by package, commit.
+        write: see `Write`.
+
+    Returns:
+        The names of the tasks that are not exact, or could not be measured.
+
+    Raises:
+        NothingToMeasureError: if a pattern matches no task that has an original.
+    """
+    inexact = []
+    for name in chosen(patterns, parity.measured(), provenance["versions"]):
+        try:
+            found = parity.measure(Port.of(registry.make(name)), originals.make_real(name))
+        except Exception as error:
+            # One broken task must not keep the others from being measured.
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            inexact.append(name)
+            continue
+        made = provenance | {"date": time.strftime("%Y-%m-%d")}
+        save({**parity.measured(), name: found | made}, write)
+        print(line(name, found), flush=True)
+        if parity.status(name, found) != "exact":
+            inexact.append(name)
+        # The programs of finished tasks would fill the memory.
+        jax.clear_caches()
+    return inexact
+
+
+def chosen(patterns: list[str], records: dict[str, Any], versions: dict[str, str]) -> list[str]:
+    """Returns the tasks to measure; versions: of the installed packages.
+
+    Raises:
+        NothingToMeasureError: if a pattern matches no task that has an original.
+    """
+    names = parity.comparable()
+    if not patterns:
+        return [
+            name
+            for name in names
+            if name not in records
+            or any(records[name]["versions"][x] != versions[x] for x in SIMULATORS)
+        ]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise NothingToMeasureError(
+                f"{pattern} matches no task with an original: give a name of `fpmd tasks`, or a "
+                "pattern such as 'dmc/*'."
+            )
+    return [name for name in names if any(fnmatch.fnmatchcase(name, x) for x in patterns)]
+
+
+def save(records: dict[str, Any], write: Write) -> None:
+    """Writes the results, and the page where there are docs."""
+    write(parity.RECORDS, {name: records[name] for name in parity.comparable() if name in records})
+    if PAGE.parent.is_dir():
+        PAGE.write_text(page(parity.measured()))
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """What the terminal shows of a task."""
+    once, alone = (
+        " ".join(f"{what} {number(found[part][what]['max'])}" for what in found[part])
+        for part in ("one_step", "open_loop")
+    )
+    beyond = found["rounding"]["one_step"]
+    return (
+        f"{name}: {parity.status(name, found)} ({found['seconds']:.0f} s; of {found['states']} "
+        f"steps, beyond {beyond['beyond']}, explained {beyond['explained']})\n"
+        f"  one step: {once}\n  50 steps: {alone}"
+    )

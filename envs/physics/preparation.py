@@ -1,0 +1,75 @@
+"""Models as the backends take them: what MJX accepts, and versions with a part switched off."""
+
+from __future__ import annotations
+
+import copy
+
+import mujoco
+from mujoco import mjx
+
+from .options import UnsupportedModelError
+
+
+def prepare_model(
+    model: mujoco.MjModel, *, iterations: int | None = None, ls_iterations: int | None = None
+) -> mujoco.MjModel:
+    """Returns a copy of `model` that MJX accepts and that moves exactly as the original.
+
+    Args:
+        model: the original model; it is not modified.
+        iterations: upper limit of constraint solver iterations; None keeps the model's own.
+        ls_iterations: upper limit of line search iterations; None keeps the model's own.
+
+    Raises:
+        UnsupportedModelError: if the model has state beyond qpos, qvel and act, or options for
+            which no exact replacement exists.
+    """
+    for count, what in (
+        (model.nmocap, "mocap bodies"),
+        (model.nplugin, "plugins"),
+    ):
+        if count:
+            raise UnsupportedModelError(
+                f"The model has {count} {what}, which PhysicsState does not carry; "
+                "remove them from the model or extend PhysicsState."
+            )
+    if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
+        raise UnsupportedModelError(
+            "The model asks for the PGS solver, which MJX lacks; set the option to Newton if the "
+            "small difference between the two is acceptable for the task."
+        )
+    for value, what in ((iterations, "iterations"), (ls_iterations, "ls_iterations")):
+        if value is not None and value < 1:
+            raise ValueError(f"{what} must be at least 1, got {value}.")
+
+    model = copy.deepcopy(model)
+    # Energy is a diagnostic that nothing in the dynamics reads, and MJX refuses the flag.
+    model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+    no_contact = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    if model.opt.disableflags & no_contact:
+        # MJX refuses pairs of geoms that it has no collider for even if no contact has a force.
+        model.geom_contype[:] = 0
+        model.geom_conaffinity[:] = 0
+    # A vmapped while loop runs until its slowest member is done, so a generous limit costs the
+    # whole batch; tasks lower it where that moves nothing.
+    if iterations is not None:
+        model.opt.iterations = iterations
+    if ls_iterations is not None:
+        model.opt.ls_iterations = ls_iterations
+    return model
+
+
+def without_actuation(model: mjx.Model) -> mjx.Model:
+    """Returns the model with all actuators switched off."""
+    flags = model.opt.disableflags | mjx.DisableBit.ACTUATION
+    return model.replace(opt=model.opt.replace(disableflags=flags))
+
+
+def without_contacts(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Returns a copy for kinematics alone: MJX then neither needs a collider for each pair of
+    geoms nor memory for their contacts."""
+    model = copy.deepcopy(model)
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    model.geom_contype[:] = 0
+    model.geom_conaffinity[:] = 0
+    return model

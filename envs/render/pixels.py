@@ -1,0 +1,298 @@
+"""Images of simulations, rendered in batch within the program by MJX-Warp's ray tracer, and tasks
+that are observed in them.
+
+The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84, three frames, the task's first camera,
+but the third for quadrupeds, which otherwise would not see where they are going.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from flax import struct
+from mujoco import mjx
+
+from ..base import Env, PhysicsState, State
+from ..physics.backend import Physics
+from ..physics.jax import JaxSimulation
+from ..physics.models import spec_of, without_deprecation_notices
+from ..physics.options import UnsupportedModelError, resolve_impl
+from ..physics.preparation import prepare_model, without_contacts
+
+_GROUPS = (0, 1, 2)
+"""Of geoms and sites, what MuJoCo shows where nobody asks for more."""
+
+_UNDER_THE_SKIN = 3
+"""The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How a task is seen.
+
+    Attributes:
+        size: height and width of an image in pixels.
+        camera: number of the model's camera; None is DrQ-v2's choice.
+        shadows: whether lights cast them, which costs a ray for each pixel and light.
+        skybox: whether the model's sky is behind everything, or black.
+        textures: whether surfaces have theirs, such as the checkered floor.
+    """
+
+    size: int = 84
+    camera: int | None = None
+    shadows: bool = True
+    skybox: bool = True
+    textures: bool = True
+
+    def number(self, task: str, model: mujoco.MjModel) -> int:
+        """Returns the camera's number, for a task such as "dmc/walker_run" with its model.
+
+        Raises:
+            UnsupportedModelError: if the model has no such camera.
+        """
+        default = 2 if task.startswith("dmc/quadruped") else 0
+        number = default if self.camera is None else self.camera
+        if not 0 <= number < model.ncam:
+            has = f"choose one of 0 to {model.ncam - 1}" if model.ncam else "it has none"
+            raise UnsupportedModelError(f"{task} has no camera {number}: {has}.")
+        return number
+
+
+class Renderer:
+    """One task's images: a function of a single `State`, whose `jax.vmap` is one call of the ray
+    tracer, however they are nested.
+
+    CUDA graphs of the ray tracer have the task's `graph_mode`.
+
+    A number of images that it has not rendered before takes memory of its own: 16 bytes for each
+    texel of the model, 60 to 75 MB, and 8 and more for each pixel. Executables find it by number,
+    so that the renderer must live as long as they do.
+    """
+
+    def __init__(self, env: Env, camera: Camera | None = None) -> None:
+        """Uploads the task's model, with its geoms and textures, to the default device.
+
+        Raises:
+            UnsupportedModelError: if the task has no such camera, or no model to draw.
+            ModuleNotFoundError: if warp is not installed.
+        """
+        resolve_impl("warp")
+        from ..physics.warp import in_one_batch, with_graph_mode  # warp is optional
+
+        self._camera = camera or Camera()
+        self._env = env
+        self.model = prepare_model(drawing(model_of(env)))
+        self._number = self._camera.number(env.spec.name, self.model)
+        [device] = jnp.zeros(()).devices()
+        self._kinematics = JaxSimulation(without_contacts(self.model))
+        self._drawn = with_graph_mode(
+            mjx.put_model(self.model, device=device, impl="warp"), physics_of(env).graph_mode
+        )
+        self._template = mjx.make_data(self.model, device=device, impl="warp", naconmax=1, njmax=1)
+        self._contexts: dict[int, Any] = {}
+        self._images = in_one_batch(self._trace)
+
+    @property
+    def size(self) -> int:
+        """Height and width of an image in pixels."""
+        return self._camera.size
+
+    def __call__(self, state: State) -> jax.Array:
+        """Returns what the camera sees: (size, size, 3) uint8, RGB.
+
+        What is not a number in a simulation that blew up is drawn at the origin.
+        """
+        return self.draw(state.physics, self._env.moved(state))
+
+    def draw(self, physics: PhysicsState, moved: dict[str, jax.Array]) -> jax.Array:
+        """Returns what the camera sees of a state of which these two are known; see `Env.moved`."""
+        with jax.default_matmul_precision("highest"):
+            poses = self._poses(physics)
+        for name, place in moved.items():
+            geom = self.model.geom(name).id
+            poses["geom_xpos"] = poses["geom_xpos"].at[geom].set(place)
+        return self._images({k: jnp.nan_to_num(v, posinf=0, neginf=0) for k, v in poses.items()})
+
+    def _poses(self, state: PhysicsState) -> dict[str, jax.Array]:
+        """Returns places and orientations of all that is in a picture."""
+        data = self._kinematics.load(state)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.camlight):
+            data = stage(self._kinematics.model, data)
+        names = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat")
+        return {name: getattr(data, name) for name in names} | _lights(self.model, data)
+
+    def _trace(self, poses: dict[str, jax.Array]) -> jax.Array:
+        """Renders poses (n, ...): (n, size, size, 3) uint8."""
+        context = self._context(poses["geom_xpos"].shape[0])
+
+        def one(poses: dict[str, jax.Array]) -> jax.Array:
+            fields = {f"_impl.{k}" if k.startswith("light") else k: v for k, v in poses.items()}
+            data = mjx.refit_bvh(self._drawn, self._template.tree_replace(fields), context)
+            packed, _, _ = mjx.render(self._drawn, data, context)
+            rgb = mjx.get_rgb(context, 0, packed)
+            return jnp.round(255.0 * rgb).astype(jnp.uint8)
+
+        return jax.vmap(one)(poses)
+
+    def _context(self, count: int) -> Any:
+        """Returns the buffers for `count` images at a time."""
+        if count not in self._contexts:
+            camera = self._camera
+            self._contexts[count] = mjx.create_render_context(
+                self.model,
+                nworld=count,
+                cam_res=(camera.size, camera.size),
+                cam_active=[self._number],
+                render_rgb=True,
+                render_depth=False,
+                use_textures=camera.textures,
+                use_shadows=camera.shadows,
+                render_skybox=camera.skybox,
+                enabled_geom_groups=list(_GROUPS),
+            )
+        return self._contexts[count].pytree()
+
+
+class _Unseen(struct.PyTreeNode):
+    """What a state has beside its images."""
+
+    obs: jax.Array
+    task: Any
+
+
+class PixelEnv(Env):
+    """`env` observed in its last images, oldest first, of which a start repeats the first one.
+
+    Observations are (frames, size, size, 3) uint8. Each step draws one image, after it.
+    """
+
+    def __init__(self, env: Env, render: Renderer, frames: int = 3) -> None:
+        """env: whose states `render` draws, maybe with repeated actions."""
+        self._env, self._render = env, render
+        self._images = (frames, render.size, render.size, 3)
+        self.spec = dataclasses.replace(env.spec, obs_size=0, images=self._images)
+
+    def reset(self, key: jax.Array) -> State:
+        state = self._env.reset(key)
+        return self._seen(state, jnp.broadcast_to(self._render(state), self._images))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        after = self._env.step(self._unseen(state), action)
+        return self._seen(after, jnp.concatenate([state.obs[1:], self._render(after)[None]]))
+
+    def moved(self, state: State) -> dict[str, jax.Array]:
+        return self._env.moved(self._unseen(state))
+
+    @staticmethod
+    def _seen(state: State, images: jax.Array) -> State:
+        return state.replace(obs=images, task=_Unseen(state.obs, state.task))
+
+    @staticmethod
+    def _unseen(state: State) -> State:
+        return state.replace(obs=state.task.obs, task=state.task.task)
+
+
+def model_of(env: Env) -> mujoco.MjModel:
+    """Returns the model that a task without wrappers simulates.
+
+    Raises:
+        UnsupportedModelError: if it is simulated elsewhere.
+    """
+    return physics_of(env).model
+
+
+def physics_of(env: Env) -> Physics:
+    """Returns the physics of a task without wrappers.
+
+    Raises:
+        UnsupportedModelError: if it is simulated elsewhere.
+    """
+    physics: Physics | None = getattr(env, "physics", None)
+    if physics is None:
+        raise UnsupportedModelError(
+            f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
+            "dm_control, such as dmc/cheetah_run."
+        )
+    return physics
+
+
+def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Returns `model` with what the ray tracer does not see as geoms, which touch nothing and weigh
+    nothing: visible sites, named "site NAME", and for a skin what collides in its place, in its
+    mean colour."""
+    spec = spec_of(model).copy()
+    for site in range(model.nsite):
+        if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
+            continue
+        source = model.site(site)
+        body = spec.body(model.body(model.site_bodyid[site]).name)
+        material = model.site_matid[site]
+        body.add_geom(
+            name=f"site {source.name}",
+            type=mujoco.mjtGeom(model.site_type[site]),
+            size=source.size,
+            pos=source.pos,
+            quat=source.quat,
+            rgba=source.rgba,
+            material=model.mat(material).name if material >= 0 else "",
+            contype=0,
+            conaffinity=0,
+            mass=0,
+        )
+    with without_deprecation_notices():
+        drawn = spec.compile()
+    for body in range(model.nbody):  # whose own geoms come before those of its sites
+        own = np.flatnonzero(model.geom_bodyid == body)
+        same = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
+        for field in ("geom_pos", "geom_quat", "geom_size", "geom_rgba"):  # tasks change some
+            getattr(drawn, field)[same] = getattr(model, field)[own]
+    if model.nskin:
+        fur = drawn.geom_group == _UNDER_THE_SKIN
+        drawn.geom_group[fur] = _GROUPS[0]
+        drawn.geom_rgba[fur, :3] = _skin_color(model)
+    return drawn
+
+
+def _skin_color(model: mujoco.MjModel) -> np.ndarray:
+    """Returns the mean colour of the first skin's texture, (3,) in [0, 1]."""
+    material = model.mat(model.skin_matid[0])
+    texture = model.tex(material.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB])
+    size = int(texture.height[0] * texture.width[0] * texture.nchannel[0])
+    start = int(texture.adr[0])
+    pixels = model.tex_data[start : start + size].reshape(-1, int(texture.nchannel[0]))
+    return pixels[:, :3].mean(0) / 255
+
+
+def _lights(model: mujoco.MjModel, data: mjx.Data) -> dict[str, jax.Array]:
+    """Returns light_xpos and light_xdir, (nlight, 3) each: MuJoCo's `mj_camlight`, of which MJX has
+    the cameras alone."""
+    places, directions = [], []
+    for light in range(model.nlight):
+        mode = model.light_mode[light]
+        body, target = model.light_bodyid[light], model.light_targetbodyid[light]
+        turned = data.xmat[body].reshape(3, 3)
+        place = data.xpos[body] + turned @ model.light_pos[light].astype(np.float32)
+        direction = turned @ model.light_dir[light].astype(np.float32)
+        match mode:
+            case mujoco.mjtCamLight.mjCAMLIGHT_TRACK:
+                place = data.xpos[body] + model.light_pos0[light].astype(np.float32)
+                direction = jnp.asarray(model.light_dir0[light], jnp.float32)
+            case mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM:
+                place = data.subtree_com[body] + model.light_poscom0[light].astype(np.float32)
+                direction = jnp.asarray(model.light_dir0[light], jnp.float32)
+            case mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY if target >= 0:
+                direction = data.xpos[target] - place
+            case mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM if target >= 0:
+                direction = data.subtree_com[target] - place
+        places.append(place)
+        directions.append(direction / jnp.linalg.norm(direction))
+    shape = (model.nlight, 3)
+    return {
+        "light_xpos": jnp.stack(places).reshape(shape) if places else jnp.zeros(shape),
+        "light_xdir": jnp.stack(directions).reshape(shape) if directions else jnp.zeros(shape),
+    }

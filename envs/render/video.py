@@ -1,0 +1,113 @@
+"""Pictures of an episode, drawn by MuJoCo's own renderer where OpenGL is to be had, otherwise by
+MJX-Warp's ray tracer."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from ..base import Env, PhysicsState
+from ..originals import opengl_physics
+from ..physics.options import COMPILER_OPTIONS, UnsupportedModelError
+from .pixels import Camera, Renderer, model_of
+
+How = Literal["auto", "gl", "warp"]
+
+_BATCH = 32
+"""Pictures that the ray tracer draws at a time: one program and its buffers for any length."""
+
+
+class NoRendererError(RuntimeError):
+    """Nothing here can draw; the message says what to install."""
+
+
+class Painter:
+    """Draws states of one task, whichever renderer does it.
+
+    Attributes:
+        how: "gl" or "warp".
+    """
+
+    def __init__(self, env: Env, camera: Camera, how: How = "auto") -> None:
+        """env: the task itself, without wrappers.
+
+        Raises:
+            NoRendererError: if the renderer asked for, or with "auto" either, does not work here.
+            UnsupportedModelError: if the task has no such camera, or no model to draw.
+        """
+        self._env, self._camera, self._model = env, camera, model_of(env)
+        failures = []
+        for each in ("gl", "warp") if how == "auto" else (how,):
+            try:
+                self._draw = self._by_opengl() if each == "gl" else self._by_ray_tracing()
+            except UnsupportedModelError:
+                raise
+            except Exception as error:  # drivers raise errors of many kinds
+                failures.append(f"{each}: {error}")
+            else:
+                self.how = each
+                return
+        raise NoRendererError(
+            f"no picture can be drawn here ({'; '.join(failures)}): install a library of OpenGL, "
+            "such as libegl1 or libosmesa6 with MUJOCO_GL=osmesa, or `pip install 'fpmd-mjx[gpu]'` "
+            "for MJX-Warp."
+        )
+
+    def __call__(self, physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+        """Returns pictures (n, size, size, 3) uint8, RGB, of states with leaves (n, ...); see
+        `Env.moved`."""
+        return self._draw(physics, moved)
+
+    def _by_opengl(self):
+        model = self._model
+        drawn = opengl_physics(model)
+        data, size = drawn.data.ptr, self._camera.size
+        # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.
+        free = not model.ncam and self._camera.camera is None
+        number = -1 if free else self._camera.number(self._env.spec.name, model)
+
+        def draw(physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+            images = []
+            for i in range(physics.qpos.shape[0]):
+                data.qpos[:], data.qvel[:] = physics.qpos[i], physics.qvel[i]
+                if physics.act is not None:
+                    data.act[:] = physics.act[i]
+                mujoco.mj_forward(model, data)
+                for name, places in moved.items():
+                    site = name.removeprefix("site ")
+                    if site == name:
+                        data.geom_xpos[model.geom(name).id] = places[i]
+                    else:
+                        data.site_xpos[model.site(site).id] = places[i]
+                images.append(np.array(drawn.render(size, size, camera_id=number)))
+            return np.stack(images)
+
+        drawn.render(size, size, camera_id=number)  # fails here where there is no OpenGL
+        return draw
+
+    def _by_ray_tracing(self):
+        render = jax.jit(
+            jax.vmap(Renderer(self._env, self._camera).draw), compiler_options=COMPILER_OPTIONS
+        )
+
+        def draw(physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+            count, images = physics.qpos.shape[0], []
+            for start in range(0, count, _BATCH):
+                which = jnp.minimum(jnp.arange(start, start + _BATCH), count - 1)
+                batch = jax.tree.map(lambda leaf, which=which: leaf[which], (physics, moved))
+                images.append(np.asarray(render(*batch)))
+            return np.concatenate(images)[:count]
+
+        return draw
+
+
+def thin(count: int, dt: float, most_per_second: float = 50.0) -> tuple[slice, float]:
+    """Returns which of `count` pictures, `dt` seconds apart, a video shows, and how many a second,
+    so that it runs in real time."""
+    stride = next(n for n in itertools.count(1) if n * dt * most_per_second >= 1 - 1e-6)
+    return slice(0, count, stride), 1 / (stride * dt)

@@ -1,0 +1,82 @@
+"""The flow policy of FPMD (arXiv 2507.23675): FPMD-R is a rectified flow, FPMD-M a MeanFlow."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+
+from fpmd_mjx.algorithms.base import ActorBatch, Params, Values
+from fpmd_mjx.flows import Field, Flow
+from fpmd_mjx.nn.networks import FlowNet
+
+
+@dataclass(frozen=True)
+class FlowPolicy:
+    """a = flow(noise | obs).
+
+    net: (obs, x, *times) -> velocity. prior_std: the scale of the noise that samples start from;
+    the training noise is N(0, I) whatever it is, as released.
+    """
+
+    flow: Flow
+    net: FlowNet
+    obs_size: int
+    action_size: int
+    prior_std: float = 1.0
+
+    def init(self, key: jax.Array) -> Params:
+        obs = jnp.zeros(self.obs_size)
+        return self.net.init(key, obs, self._origin(()), *self._one_step_times())
+
+    def field(self, params: Params, obs: jax.Array) -> Field:
+        """The network as a function of x and the times alone."""
+
+        def field(x: jax.Array, *times: jax.Array) -> jax.Array:
+            return cast(jax.Array, self.net.apply(params, obs, x, *times))
+
+        return field
+
+    def sample(
+        self,
+        params: Params,
+        obs: jax.Array,
+        key: jax.Array,
+        steps: int,
+        *,
+        repeat: tuple[int, ...] = (),
+    ) -> jax.Array:
+        noise = self._prior((*repeat, *obs.shape[:-1]), key)
+        return self.flow.sample(self.field(params, obs), noise, steps)
+
+    def deploy(self, params: Params) -> Params:
+        return self.net.fold(params, self._origin(()), *self._one_step_times())
+
+    def one_step(self, deployed: Params, obs: jax.Array) -> jax.Array:
+        velocity = self.net.apply_folded(deployed, obs)  # x and the times are in there
+        return self.flow.sample(lambda x, *times: velocity, self._origin(obs.shape[:-1]), 1)
+
+    def loss(self, params: Params, critic: Values, batch: ActorBatch, key: jax.Array) -> jax.Array:
+        """E[w(s, a) || field - target ||^2]: the weighted flow-matching loss, L_R and L_M."""
+        del critic  # the weights already carry Q; nothing is differentiated through it
+        noise_key, time_key = jax.random.split(key)
+        noise = jax.random.normal(noise_key, batch.action.shape, jnp.float32)
+        times = self.flow.draw_times(time_key, batch.weight.shape)
+        errors = self.flow.errors(self.field(params, batch.obs), batch.action, noise, times)
+        return jnp.mean(batch.weight * errors)
+
+    def one_step_error(
+        self, params: Params, obs: jax.Array, key: jax.Array, steps: int
+    ) -> jax.Array:
+        field, x = self.field(params, obs), self._prior(obs.shape[:-1], key)
+        gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
+        return jnp.mean(jnp.linalg.norm(gap, axis=-1))
+
+    def _one_step_times(self) -> list[jax.Array]:
+        return [jnp.float32(t) for t in self.flow.one_step_times]
+
+    def _prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        return self.prior_std * jax.random.normal(key, (*shape, self.action_size), jnp.float32)
+
+    def _origin(self, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.zeros((*shape, self.action_size), jnp.float32)

@@ -1,0 +1,119 @@
+"""Evaluation of a policy in the program (MJX) and in the real simulators (C MuJoCo).
+
+Modes, always named in results: `one_step` starts at x = 0, one network call, no critic, no noise:
+what is deployed; `one_step_sampled` starts at noise; `best_of_n` is the arg-max of min-Q over as
+many candidates as in training; `steps=K` is a sample of K network calls.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import envs
+from envs.base import State
+from envs.originals import RealEnv, RealInPixels, RepeatedReal
+from envs.wrappers import flatten, is_sound, unflatten
+from fpmd_mjx.evaluation.deploy import Mode, act, prepare
+from fpmd_mjx.program import Policy, Program, camera
+from fpmd_mjx.seeds import split
+
+T = TypeVar("T")
+
+
+def rollout(
+    program: Program, mode: Mode, episodes: int, policy: Policy, keys: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns and lengths of `episodes` whole episodes a seed in MJX, (seeds, episodes) each.
+
+    A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
+    """
+    return watched(program, mode, episodes, policy, keys, lambda state: None)[:2]
+
+
+def watched(
+    program: Program,
+    mode: Mode,
+    episodes: int,
+    policy: Policy,
+    keys: jax.Array,
+    watch: Callable[[State], T],
+) -> tuple[jax.Array, jax.Array, T]:
+    """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
+    leaves (steps, ...), steps to the time limit whenever the episodes end."""
+    vector = program.vector
+    policy = prepare(program, mode, policy)
+    keys, reset_keys = split(keys, 2)
+    state = vector.reset(reset_keys, episodes)
+    lead = (keys.shape[0], episodes)
+
+    def step(carry: Any, _: None) -> tuple[Any, T]:
+        state, keys, alive, ret, length = carry
+        seen = watch(state)
+        keys, act_keys = split(keys, 2)
+        state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
+        alive &= unflatten(is_sound(flatten(state)), lead[0])
+        ret += jnp.where(alive, state.reward, 0.0)
+        length += alive
+        return (state, keys, alive & ~state.terminated, ret, length), seen
+
+    start = (state, keys, jnp.ones(lead, bool), jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
+    (_, _, _, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
+    return ret, length * vector.env.spec.action_repeat, seen
+
+
+def real_rollout(
+    program: Program,
+    mode: Mode,
+    episodes: int,
+    policy: Policy,
+    seed: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`rollout` in gymnasium or dm_control itself: returns and lengths, (seeds, episodes).
+
+    All episodes advance together, so that the policy is called once a step. seed: of the first
+    episode's reset; report: called with steps done and steps in all.
+    """
+    vector = program.vector
+    spec = vector.env.spec
+    seeds = jax.tree.leaves(policy.actor)[0].shape[0]
+    simulators = [real(program) for _ in range(seeds * episodes)]
+    obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
+    ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
+    alive = np.ones(len(simulators), bool)
+    policy = jax.jit(partial(prepare, program, mode))(policy)
+    policy_step = jax.jit(partial(act, program, mode))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
+    next_keys = jax.jit(partial(split, count=2))
+    for t in range(vector.episode_steps):
+        keys, act_keys = next_keys(keys)
+        seen = obs.reshape(seeds, episodes, *obs.shape[1:])
+        action = np.asarray(policy_step(policy, seen, act_keys))
+        native = spec.action_low + (action + 1) * 0.5 * (spec.action_high - spec.action_low)
+        for i in np.flatnonzero(alive):
+            obs[i], reward, terminated, truncated = simulators[i].step(
+                native.reshape(len(simulators), -1)[i]
+            )
+            ret[i] += reward
+            length[i] += spec.action_repeat
+            alive[i] = not (terminated or truncated)
+        report(t + 1, vector.episode_steps)
+        if not alive.any():
+            break
+    return ret.reshape(seeds, episodes), length.reshape(seeds, episodes)
+
+
+def real(program: Program) -> RealEnv:
+    """The original of the program's task, with its action repeat and observations."""
+    spec, pixels = program.vector.env.spec, program.config.pixels
+    simulator = envs.make_real(spec.name)
+    if spec.action_repeat > 1:
+        simulator = RepeatedReal(simulator, spec.action_repeat)
+    if spec.images:
+        number = camera(pixels).number(spec.name, simulator.model)
+        simulator = RealInPixels(simulator, pixels.size, number, pixels.frames)
+    return simulator

@@ -1,0 +1,51 @@
+"""Learning curves of run folders."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fpmd_mjx.report.records import read_metrics
+
+LABELS = {"fpmd_m": "FPMD-M", "fpmd_r": "FPMD-R"}
+COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
+
+
+def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: Path) -> None:
+    """One-step return in MJX against env steps, a panel a task: every seed thin, the mean thick."""
+    panels: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for run, summary in zip(runs, summaries, strict=True):
+        panels[summary["task"]].append((run, summary["actor"]))
+    if not panels:
+        return
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, (task, members) in zip(axes.flat, panels.items(), strict=False):
+        for run, actor in members:
+            steps, returns = learning_curve(run)
+            color = COLORS.get(actor)
+            axis.plot(steps, returns, color=color, alpha=0.35, linewidth=0.8)
+            label = f"{LABELS.get(actor, actor)} ({returns.shape[1]} seeds)"
+            axis.plot(steps, returns.mean(1), color=color, linewidth=2, label=label)
+        axis.set(title=task, xlabel="env steps", ylabel="one-step return")
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+        axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+
+
+def learning_curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(env steps (points,), one-step return (points, seeds)) of the epochs with an evaluation."""
+    by_step: dict[int, list[float]] = defaultdict(list)
+    for row in read_metrics(run / "metrics.csv"):
+        by_step[int(row["env_steps"])].append(float(row["eval/one_step"]))
+    points = [(step, x) for step, x in sorted(by_step.items()) if np.isfinite(x).all()]
+    return np.array([step for step, _ in points]), np.array([x for _, x in points])

@@ -1,0 +1,80 @@
+"""The executables of a run, and the cache that they come from."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fpmd_mjx.evaluation.deploy import ONE_STEP
+from fpmd_mjx.evaluation.rollout import rollout
+from fpmd_mjx.program import Program
+from fpmd_mjx.seeds import eval_keys
+
+LOAD_SECONDS = 3.0
+"""Within which an epoch that is in the compile cache is loaded. One that is not takes longer."""
+
+
+@dataclass
+class Compiled:
+    """The executables of a run, each traced and compiled once.
+
+    evaluation: returns the evaluation's. seconds: until the first epoch could begin.
+    """
+
+    init: Any
+    train_epoch: Any
+    evaluation: Callable[[], Any]
+    seconds: float
+
+    @property
+    def evaluate(self) -> Any:
+        return self.evaluation()
+
+
+def compile_program(program: Program) -> Compiled:
+    """Traces and compiles ahead of time, so that run time holds no compile time, ever.
+
+    XLA compiles outside of Python's lock: the executables are built side by side. Loading them from
+    a full cache takes that lock, so that nothing is gained by it: the evaluation's is then built at
+    its first use, which is after the first epoch.
+    """
+    config = program.config
+    start = time.monotonic()
+    seeds = jax.ShapeDtypeStruct((config.seeds,), jnp.uint32)
+    state = program.traced_init.out_info
+    evaluate = partial(rollout, program, ONE_STEP, config.eval.episodes)
+    keys = jax.eval_shape(eval_keys, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
+    options: Any = program.compiler_options
+    pool = ThreadPoolExecutor()
+    # Each is compiled while the next one is traced.
+    init = pool.submit(program.traced_init.lower().compile, options)
+    train_epoch = pool.submit(
+        jax.jit(program.train_epoch, donate_argnums=0).lower(state).compile, options
+    )
+
+    @cache
+    def evaluation() -> jax.stages.Compiled:
+        return jax.jit(evaluate).lower(program.policy(state), keys).compile(options)
+
+    cached, _ = wait([train_epoch], timeout=LOAD_SECONDS)
+    if not cached:
+        evaluation()
+    executables = init.result(), train_epoch.result()
+    return Compiled(*executables, evaluation, time.monotonic() - start)
+
+
+def compile_cache() -> Path:
+    """Where compiled programs are kept between processes: the user's choice, or ours."""
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    return Path(chosen or Path.home() / ".cache" / "fpmd_mjx" / "xla")
+
+
+def use_compile_cache() -> None:
+    """Keeps compiled programs on disk between processes."""
+    jax.config.update("jax_compilation_cache_dir", str(compile_cache()))

@@ -1,0 +1,101 @@
+"""The memory plan: what a run will hold on its device, known before anything is allocated."""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.program import Program
+from fpmd_mjx.report.text import human
+
+USABLE = 0.9
+"""Share of the device's memory that a plan may fill: the rest is the allocator's and XLA's."""
+
+
+def size(tree: Any) -> int:
+    """Bytes of a pytree of arrays or of their shapes."""
+    return sum(
+        int(np.prod(x.shape))
+        * (8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def plan(program: Program) -> dict[str, int]:
+    """Bytes by purpose. State is exact; `batches` and `activations` are the largest temporaries."""
+    config = program.config
+    state = program.traced_init.out_info
+    spec = program.vector.env.spec
+    learn = config.learn
+    rows = config.seeds * learn.batch * learn.updates
+    widest = sum(config.actor.hidden) + 2 * sum(config.critic.hidden)
+    if config.critic.kind == "hl_gauss":
+        widest += 2 * config.critic.bins
+    acting = config.seeds * config.improvement.candidates * max(learn.batch, config.num_envs)
+    encoder = program.agent.encoder
+    seen = config.pixels.trunk if spec.images else spec.obs_size
+    of_one = size(state.env.env.obs) // (config.seeds * config.num_envs)
+    return {
+        "replay": size(state.replay),
+        "parameters": size(state.learner) + size(state.normalizer),
+        "environments": size(state.env),
+        "batches": rows * (2 * of_one + 4 * (spec.action_size + 3)),
+        "activations": 4 * acting * (widest + 2 * seen)
+        + 4 * config.seeds * learn.batch * encoder.activations,
+    }
+
+
+def measured(compiled: jax.stages.Compiled) -> dict[str, int | None]:
+    """Bytes of an executable, and of this process.
+
+    program: its arguments, temporaries, and what it returns beside donated arguments; temporary:
+    its temporaries alone. peak: the most that this process has held on the device so far, None
+    where the device does not tell, such as a CPU.
+    """
+    found: Any = compiled.memory_analysis()
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return {
+        "program": held + found.temp_size_in_bytes,
+        "temporary": found.temp_size_in_bytes,
+        "peak": _device_stats().get("peak_bytes_in_use"),
+    }
+
+
+def _device_stats() -> dict[str, int]:
+    """What the device's allocator tells, nothing on CPUs."""
+    return jax.local_devices()[0].memory_stats() or {}
+
+
+def limit() -> int:
+    """Bytes of the device that JAX computes on, or of the machine that it shares memory with."""
+    reported = _device_stats().get("bytes_limit")
+    return int(reported or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def describe(planned: dict[str, int], available: int) -> str:
+    """One line for people."""
+    parts = ", ".join(f"{name} {human(amount)}" for name, amount in planned.items())
+    return f"memory: {human(sum(planned.values()))} of {human(available)} ({parts})"
+
+
+def check(config: Config, planned: dict[str, int], available: int) -> None:
+    """Raises ConfigError if the plan does not fit, naming what to lower."""
+    total = sum(planned.values())
+    if total <= USABLE * available:
+        return
+    largest = max(planned, key=lambda name: planned[name])
+    lower = {
+        "replay": f"learn.replay={config.learn.replay}",
+        "parameters": f"actor.hidden={config.actor.hidden} or critic.hidden={config.critic.hidden}",
+        "environments": f"num_envs={config.num_envs}",
+        "batches": f"learn.batch={config.learn.batch} or learn.updates={config.learn.updates}",
+        "activations": f"improvement.candidates={config.improvement.candidates} or "
+        f"learn.batch={config.learn.batch}",
+    }[largest]
+    raise ConfigError(
+        f"the run needs {human(total)} of the device's {human(available)}, of which "
+        f"{human(planned[largest])} is {largest}: lower {lower}, or seeds={config.seeds}."
+    )

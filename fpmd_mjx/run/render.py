@@ -1,0 +1,38 @@
+"""A video of a stored run: restore the policy alone, play, draw."""
+
+from pathlib import Path
+
+from envs.render.pixels import Camera
+from envs.render.video import How
+from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.evaluation.deploy import Mode
+from fpmd_mjx.evaluation.video import Recorder, video_path
+from fpmd_mjx.run.compile import use_compile_cache
+from fpmd_mjx.run.folder import load_policy
+from fpmd_mjx.seeds import episode_keys
+
+
+def render(
+    folder: Path,
+    out: Path | None,
+    *,
+    mode: str,
+    episodes: int,
+    seed: int,
+    epoch: int | None,
+    size: int,
+    camera: int | None,
+    how: How,
+) -> str:
+    """A video of a run's checkpoint (None: the latest), and a line about it for people."""
+    if size < 16 or size % 2:
+        raise ConfigError(f"--size={size} is not possible: give an even number of at least 16.")
+    if out is not None and out.suffix != ".mp4":
+        raise ConfigError(f"-o {out} is not possible: give a name that ends in .mp4.")
+    use_compile_cache()
+    program, policy, epoch = load_policy(folder, epoch)
+    out = out or video_path(folder, epoch)
+    recorder = Recorder(program, Mode.parse(mode), episodes, Camera(size, camera), how)
+    returns = recorder(policy, episode_keys(program.config, seed), out)
+    listed = ", ".join(f"{x:.1f}" for x in returns)
+    return f"{out}: epoch {epoch}, {mode}, return {listed}"

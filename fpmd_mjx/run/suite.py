@@ -1,0 +1,113 @@
+"""Suites: configs/suite/NAME.yaml names tasks x actors x seeds; every cell is a run folder.
+
+Finished cells are skipped and interrupted ones continued, so the same command ends what an earlier
+one began. After every cell the table and the curves are drawn anew.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config, ConfigError
+
+_CELL_KEYS = {"tasks", "actors", "overrides"}
+_KEYS = {"description", "preset", "seeds", "episodes", "cells"}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """cells: the runs, in order; episodes: per seed, of the final scoring in both simulators."""
+
+    name: str
+    description: str
+    cells: tuple[Config, ...]
+    episodes: int
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cells[0].runs) / "suites" / self.name
+
+
+def load_suite(name: str, overrides: list[str]) -> Suite:
+    """Reads and validates a whole suite; ConfigError before anything runs.
+
+    overrides: for every cell, after the suite's own.
+    """
+    path = configs.group_file("suite", name)
+    tree = yaml.safe_load(path.read_text())
+    _only(tree, _KEYS, path)
+    cells = []
+    for group in tree["cells"]:
+        _only(group, _CELL_KEYS, path)
+        for task in group["tasks"]:
+            for actor in group["actors"]:
+                chosen = [f"task={task}", f"actor={actor}", f"preset={tree['preset']}"]
+                chosen += [f"seeds={tree['seeds']}", f"name={name}"]
+                cells.append(configs.load(chosen + group.get("overrides", []) + overrides))
+    return Suite(name, tree["description"], tuple(cells), tree["episodes"])
+
+
+def run_suite(suite: Suite) -> None:
+    """Trains, scores and reports every cell; raises Interrupted like `train`."""
+    from fpmd_mjx.report import tables
+    from fpmd_mjx.run.display import Display
+    from fpmd_mjx.run.folder import claim_folder
+    from fpmd_mjx.run.train import train
+
+    with Display(sum(not finished(config) for config in suite.cells)) as display:
+        for config in suite.cells:
+            if finished(config):
+                claim_folder(config)  # a folder of another config is an error, not a result
+                display.note(f"{config.folder}: finished before")
+            else:
+                train(config, display)
+            _score(config, suite.episodes, display)
+            tables.write(suite.folder, suite.description, [c.folder for c in suite.cells])
+    display.note(f"\n{(suite.folder / 'table.md').read_text()}")
+    display.note(f"table and curves are in {suite.folder}")
+
+
+def finished(config: Config) -> bool:
+    """Whether the cell's run folder has a summary of all its env steps."""
+    return _summary(config).get("env_steps", 0) >= config.env_steps
+
+
+def _score(config: Config, episodes: int, display: Any) -> None:
+    """one_step of the final policy in both simulators, unless summary.json has the scores."""
+    import envs
+    from fpmd_mjx.evaluation.deploy import Mode
+    from fpmd_mjx.report import tables
+    from fpmd_mjx.run.score import SUMMARY_KEY, score_run, span
+
+    mode = Mode("one_step")
+    for simulator, key in SUMMARY_KEY.items():
+        if simulator == "mujoco" and not envs.has_original(config.task.name):
+            continue
+        result = _summary(config).get(key, {}).get(str(mode))
+        if result is None or result["episodes"] != episodes:
+            result = score_run(config.folder, mode, simulator, episodes, seed=1)
+        display.note(
+            f"  {mode} in {simulator}: {result['mean']:.1f}, "
+            f"{span('95% interval', result['episode_ci95'])} over {episodes} episodes a seed"
+        )
+    found = tables.gap(_summary(config))
+    if found:
+        place = "inside" if found[1] else "OUTSIDE"
+        display.note(f"  gap, real less MJX: {found[0]:+.1f}, {place} the two intervals")
+
+
+def _summary(config: Config) -> dict[str, Any]:
+    path = config.folder / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _only(tree: dict[str, Any], allowed: set[str], path: Path) -> None:
+    for key in tree:
+        if key not in allowed:
+            raise ConfigError(
+                f"{path.name} has the unknown key '{key}': use only {', '.join(sorted(allowed))}."
+            )
