@@ -3,8 +3,8 @@
     python benchmarks/contacts.py dmc/cheetah.xml runs/dmc/cheetah_run/fpmd_m/cpu-s0
 
 Plays the run's last policy in the original simulator, from whose model nothing is left out, adds
-the rollout to the model's evidence in envs/impossible_contacts.json, and takes out pairs that
-touched.
+the rollout to the model's evidence in envs/physics/impossible_contacts.json, and takes out pairs
+that touched.
 """
 
 import argparse
@@ -15,8 +15,9 @@ import numpy as np
 
 import envs
 from envs.physics import contacts
+from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.evaluation import rollout
-from fpmd_mjx.evaluation.deploy import Mode
+from fpmd_mjx.report.records import write_json
 from fpmd_mjx.run.folder import load_policy
 
 EPISODES = 10
@@ -48,7 +49,7 @@ def main() -> None:
     record["rollouts"].append(
         {
             "task": config.task.name,
-            "policy": f"trained: {config.actor.name}, {config.preset}, "
+            "policy": f"trained: {config.algorithm.name}, {config.preset}, "
             f"{env_steps} env steps, {mode}",
             "mean_return": round(float(np.mean(returns)), 1),
             "steps": int(np.sum(lengths)),
@@ -58,7 +59,7 @@ def main() -> None:
     kept = [i for i, pair in enumerate(pairs) if not watch.touched[pair]]
     for what in ("pairs", "metres_apart"):
         record[what] = [record[what][i] for i in kept]
-    records.write_json(contacts.RECORDS, records)
+    write_json(contacts.RECORDS, records)
     print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs touched; {record['rollouts'][-1]}")
 
 

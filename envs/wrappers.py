@@ -75,6 +75,11 @@ def select(mask: jax.Array, true: T, false: T) -> T:
     return jax.tree.map(pick, true, false)
 
 
+def rescale(action: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Clips actions to [-1, 1] and maps them to [low, high]: (..., action_size)."""
+    return low + (jnp.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
+
+
 def is_sound(state: State) -> jax.Array:
     """Whether every number of each environment is one, and none is beyond `LARGEST`: leaves
     (n, ...) -> (n,)."""
@@ -182,12 +187,10 @@ class VectorEnv:
         )
 
     def physics(self, state: State, action: jax.Array) -> State:
-        """One step of every environment, no resets: leaves (seeds, n, ...), action in [-1, 1]."""
+        """One step of every environment, no resets: leaves (seeds, n, ...), action in the task's
+        units."""
         seeds = action.shape[0]
-        low = jnp.asarray(self.env.spec.action_low, jnp.float32)
-        high = jnp.asarray(self.env.spec.action_high, jnp.float32)
-        native = low + (jnp.clip(action, -1.0, 1.0) + 1.0) * 0.5 * (high - low)
-        return unflatten(jax.vmap(self.env.step)(flatten(state), flatten(native)), seeds)
+        return unflatten(jax.vmap(self.env.step)(flatten(state), flatten(action)), seeds)
 
     def step(self, state: VectorState, action: jax.Array) -> tuple[VectorState, Outcome]:
         """Steps, then deals reset states to the episodes that ended.
@@ -195,7 +198,11 @@ class VectorEnv:
         action: (seeds, num_envs, action_size) in [-1, 1]. `state.env.obs` is always an observation
         to act on: after an episode's last step it is the first one of the next episode.
         """
-        after = self.physics(state.env, action)
+        low, high = (
+            jnp.asarray(x, jnp.float32)
+            for x in (self.env.spec.action_low, self.env.spec.action_high)
+        )
+        after = self.physics(state.env, rescale(action, low, high))
         nonfinite = ~unflatten(is_sound(flatten(after)), action.shape[0])
         reward = jnp.where(nonfinite, 0.0, after.reward)
         terminated = after.terminated & ~nonfinite

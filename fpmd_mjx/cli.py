@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="task=dmc/cheetah_run actor=fpmd_m preset=cpu seeds=4 any.field=value",
+        help="task=dmc/cheetah_run algorithm=fpmd_m preset=cpu seeds=4 any.field=value",
     )
     train.set_defaults(run=_train)
 

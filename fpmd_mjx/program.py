@@ -17,8 +17,8 @@ from envs.base import Env
 from envs.physics.options import compiler_options
 from envs.render.pixels import Camera, PixelEnv, Renderer
 from envs.wrappers import Outcome, Repeated, VectorEnv, VectorState
-from fpmd_mjx.algorithms.base import Params
-from fpmd_mjx.algorithms.fpmd import Agent, Learner, Metrics, learn, make_agent
+from fpmd_mjx.algorithms import make_algorithm
+from fpmd_mjx.algorithms.base import Algorithm, Learner, Metrics, Policy
 from fpmd_mjx.config.schema import Config, ConfigError, PixelsConfig
 from fpmd_mjx.data import normalizer, replay
 from fpmd_mjx.data.counter import Counter
@@ -29,8 +29,8 @@ from fpmd_mjx.seeds import over_seeds, split
 SEED_AXES = Replay(rows=0, head=None, size=None)  # type: ignore[arg-type]
 """vmap axes of the replay: rows have a leading seed axis, all seeds write at the same head."""
 
-ONE_STEP_ERROR_STEPS = 20
-"""Network calls of the sample that `actor/one_step_error` compares the one-step action with."""
+Sums = dict[str, jax.Array]
+"""Of episodes, by name: (seeds,)."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -50,21 +50,12 @@ class TrainState(struct.PyTreeNode):
     vector_steps: Counter
 
 
-class Policy(struct.PyTreeNode):
-    """What acting needs; leading seed axis. The critic serves best-of-N alone."""
-
-    encoder: Params
-    actor: Params
-    critic: Params
-    normalizer: Normalizer | None
-
-
 @dataclass(frozen=True)
 class Program:
     """The fixed part of a run; its methods are pure and are what gets jitted."""
 
     config: Config
-    agent: Agent
+    algorithm: Algorithm
     vector: VectorEnv
 
     def init(self, seeds: jax.Array) -> TrainState:
@@ -77,7 +68,7 @@ class Program:
             return jnp.broadcast_to(x, (seeds.shape[0], *x.shape))
 
         return TrainState(
-            learner=jax.vmap(self.agent.init)(learner_keys),
+            learner=jax.vmap(self.algorithm.init)(learner_keys),
             normalizer=jax.tree.map(tile, self.normalizer()),
             replay=one.replace(rows=jax.tree.map(tile, one.rows)),
             env=self.vector.init(env_keys),
@@ -102,8 +93,8 @@ class Program:
         return compiler_options(self.vector.env.spec.longest_chain)
 
     def policy(self, state: TrainState) -> Policy:
-        learner = state.learner
-        return Policy(learner.encoder, learner.actor, learner.critic, state.normalizer)
+        """What acting needs; leading seed axis."""
+        return self.algorithm.policy(state.learner).replace(normalizer=state.normalizer)
 
     @property
     def warmup_rows(self) -> int:
@@ -120,39 +111,42 @@ class Program:
         """Whether the replay holds enough to learn; a run resumed without its replay refills it."""
         return state.replay.size >= self.warmup_rows
 
-    def train_epoch(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """`iterations_per_epoch` iterations of collect -> insert -> learn; metrics: (seeds,)."""
-        keys, restock_keys, error_keys = split(state.key, 3)
+    def train_epoch(self, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
+        """`iterations_per_epoch` iterations of collect -> insert -> learn; metrics: (seeds,).
+
+        The means of learning are over the updates of the epoch: nan if there was none, and not
+        finite if one of them was not. Counts, `nonfinite/*` among them, are of this epoch.
+        """
+        keys, restock_keys, metric_keys = split(state.key, 3)
+        skipped = over_seeds(self.algorithm.skipped)(state.learner)
         state = state.replace(key=keys, env=self.vector.restock(state.env, restock_keys))
         state, (episodes, learning) = jax.lax.scan(
             lambda state, _: self._iteration(state), state, None, self.config.iterations_per_epoch
         )
         episodes = jax.tree.map(lambda x: jnp.sum(x, 0), episodes)
-        metrics = jax.tree.map(lambda x: jnp.nanmean(x, 0), learning)
+        metrics = {name: mean.over(0).value for name, mean in learning.items()}
         metrics["rollout/episodes"] = episodes["episodes"]
         metrics["rollout/return"] = episodes["return"] / episodes["episodes"]  # nan without any
         metrics["rollout/length"] = episodes["length"] / episodes["episodes"]
         metrics["nonfinite/env_resets"] = episodes["nonfinite"]
-        metrics["nonfinite/skipped_updates"] = self._skipped(state.learner)
-        metrics["actor/one_step_error"] = jax.vmap(
-            lambda learner, stats, obs, key: self.agent.actor.one_step_error(
-                learner.actor,
-                self.agent.see(learner.encoder, stats, obs),
-                key,
-                ONE_STEP_ERROR_STEPS,
+        after = over_seeds(self.algorithm.skipped)(state.learner)
+        metrics["nonfinite/skipped_updates"] = (after - skipped).astype(jnp.float32)
+        metrics |= jax.vmap(
+            lambda learner, stats, obs, key: self.algorithm.metrics(
+                learner, normalizer.apply(stats, obs), key
             )
-        )(state.learner, state.normalizer, state.env.env.obs, error_keys)
+        )(state.learner, state.normalizer, state.env.env.obs, metric_keys)
         return state, metrics
 
-    def _iteration(self, state: TrainState) -> tuple[TrainState, tuple[Metrics, Metrics]]:
+    def _iteration(self, state: TrainState) -> tuple[TrainState, tuple[Sums, Metrics]]:
         state, episodes = self.collect(state)
         state, learning = self.learn(state)
         return state, (episodes, learning)
 
-    def collect(self, state: TrainState) -> tuple[TrainState, Metrics]:
+    def collect(self, state: TrainState) -> tuple[TrainState, Sums]:
         """`learn.collect_steps` vector steps, inserted; sums over their episodes: (seeds,)."""
 
-        def step(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        def step(state: TrainState, _: None) -> tuple[TrainState, Sums]:
             state, outcome = self.vector_step(state)
             return state, statistics(outcome)
 
@@ -167,9 +161,9 @@ class Program:
 
         def explore() -> jax.Array:
             return over_seeds(
-                lambda learner, stats, obs, key: self.agent.explore(
-                    learner, self.agent.see(learner.encoder, stats, obs), key
-                )[0]
+                lambda learner, stats, obs, key: self.algorithm.explore(
+                    learner, normalizer.apply(stats, obs), key
+                )
             )(state.learner, state.normalizer, obs, act_keys)
 
         action = jax.lax.cond(self.warm(state), explore, lambda: self.random_actions(random_keys))
@@ -203,8 +197,8 @@ class Program:
         return jax.vmap(normalizer.update)(stats, obs)
 
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One learn call, once the replay is ready: `learn.updates` updates; their mean metrics,
-        (seeds,), nan before."""
+        """One learn call, once the replay is ready: `learn.updates` updates, and the means over
+        them, (seeds,)."""
         keys, sample_keys, learn_keys = split(state.key, 3)
 
         @jax.jit  # traced once: for its shapes and for the condition
@@ -212,16 +206,13 @@ class Program:
             batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0))(
                 state.replay, state.normalizer, sample_keys
             )
-            learner, metrics = over_seeds(
-                lambda learner, batches, key: learn(
-                    self.agent, learner, batches, key, state.updates
-                )
+            return over_seeds(
+                lambda learner, batches, key: self._updates(learner, batches, key, state.updates)
             )(state.learner, batches, learn_keys)
-            return learner, jax.tree.map(lambda x: jnp.nanmean(x, 1), metrics)
 
         def waits() -> tuple[Learner, Metrics]:
             shapes = jax.eval_shape(learns)[1]
-            return state.learner, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan), shapes)
+            return state.learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
         ready = self.ready(state)
         learner, metrics = jax.lax.cond(ready, learns, waits)
@@ -245,9 +236,20 @@ class Program:
             reward=config.reward_scale * batch.reward,
         )
 
-    def _skipped(self, learner: Learner) -> jax.Array:
-        states: Any = (learner.actor_opt, learner.critic_opt)
-        return sum((s.skipped.astype(jnp.float32) for s in states), jnp.float32(0.0))
+    def _updates(
+        self, learner: Learner, batches: Batch, key: jax.Array, count: Counter
+    ) -> tuple[Learner, Metrics]:
+        """Scans the algorithm's update over batches with leading axes (updates, batch), of one
+        seed."""
+
+        def body(carry: tuple[Learner, Counter], x: tuple[Batch, jax.Array]) -> Any:
+            learner, count = carry
+            learner, metrics = self.algorithm.update(learner, *x, count)
+            return (learner, count.add(1)), metrics
+
+        keys = jax.random.split(key, batches.reward.shape[0])
+        (learner, _), metrics = jax.lax.scan(body, (learner, count), (batches, keys))
+        return learner, {name: mean.over(0) for name, mean in metrics.items()}
 
 
 def statistics(outcome: Outcome) -> dict[str, jax.Array]:
@@ -294,5 +296,5 @@ def camera(pixels: PixelsConfig) -> Camera:
 def assemble(config: Config, env: Env) -> Program:
     """The program of `config` with `env` for its task, which is as `observed` makes it."""
     vector = VectorEnv(env, config.num_envs, config.task.reset_pool, config.task.reset_refresh)
-    agent = make_agent(config, env.spec.obs_shape, env.spec.action_size)
-    return Program(config, agent, vector)
+    algorithm = make_algorithm(config, env.spec.obs_shape, env.spec.action_size)
+    return Program(config, algorithm, vector)

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import pytest
 
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.config.schema import Config
-from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.evaluation.rollout import rollout
 from fpmd_mjx.program import Program, TrainState
 from fpmd_mjx.run import compile as compiling
@@ -63,31 +63,33 @@ VARIANTS: dict[str, tuple[Corridor, list[str]]] = {
     "plain": (
         Corridor(),
         words(
-            "actor=fpmd_m seeds=4 num_envs=16 learn.replay=160000 warmup_steps=176 epoch_steps=160 "
-            "learn.updates=2 learn.collect_steps=1 learn.n_step=1 learn.policy_delay=2"
+            "algorithm=fpmd_m seeds=4 num_envs=16 learn.replay=160000 warmup_steps=176 "
+            "epoch_steps=160 "
+            "learn.updates=2 learn.collect_steps=1 learn.n_step=1 algorithm.policy_delay=2"
         ),
     ),
     "rich": (
         Corridor(breaks=True),
         words(
-            "actor=fpmd_r seeds=2 num_envs=5 learn.replay=125 epoch_steps=50 critic.kind=hl_gauss "
+            "algorithm=fpmd_r seeds=2 num_envs=5 learn.replay=125 epoch_steps=50 "
+            "critic.kind=hl_gauss "
             "critic.bins=11 learn.dtype=bfloat16 learn.normalize_obs=true learn.n_step=3 "
-            "improvement.weights=scaled learn.updates=3 learn.collect_steps=4 actor.flow_steps=3"
+            "algorithm.weights=scaled learn.updates=3 learn.collect_steps=4 algorithm.flow_steps=3"
         ),
     ),
     "pixels": (
         Corridor(breaks=True),
         words(
-            "actor=fpmd_m seeds=2 num_envs=8 learn.replay=40000 task.obs=pixels pixels.size=20 "
+            "algorithm=fpmd_m seeds=2 num_envs=8 learn.replay=40000 task.obs=pixels pixels.size=20 "
             "pixels.frames=2 pixels.channels=4 pixels.trunk=8 pixels.shift=1 epoch_steps=80 "
-            "learn.batch=4 learn.n_step=2 learn.policy_delay=1"
+            "learn.batch=4 learn.n_step=2 algorithm.policy_delay=1"
         ),
     ),
     "repeat": (
         Corridor(),
         words(
-            "actor=fpmd_m seeds=1 learn.replay=400 improvement.weights=submission "
-            "task.action_repeat=2 learn.policy_delay=1 learn.updates=1 learn.collect_steps=2"
+            "algorithm=fpmd_m seeds=1 learn.replay=400 algorithm.weights=submission "
+            "task.action_repeat=2 algorithm.policy_delay=1 learn.updates=1 learn.collect_steps=2"
         ),
     ),
 }
@@ -157,7 +159,7 @@ def host_loop(
     Seeds, environments and the learner are compiled in and cannot be changed.
     """
     monkeypatch.setattr(
-        train, "make_program", lambda c: Program(c, plain.program.agent, plain.program.vector)
+        train, "make_program", lambda c: Program(c, plain.program.algorithm, plain.program.vector)
     )
     monkeypatch.setattr(train, "compile_program", lambda program: plain.compiled)
 
@@ -208,7 +210,7 @@ class Watch(Display):
 @pytest.fixture(scope="session")
 def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run that the resumed runs of test_resume.py must reproduce."""
-    overrides = ["task=dmc/cartpole_swingup", "actor=fpmd_m", "seeds=2", "learn.replay=120"]
+    overrides = ["task=dmc/cartpole_swingup", "algorithm=fpmd_m", "seeds=2", "learn.replay=120"]
     runs = tmp_path_factory.mktemp("runs")
     config = tiny_config(*overrides, f"runs={runs}")
     assert config.epochs == EPOCHS

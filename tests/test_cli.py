@@ -16,7 +16,7 @@ from fpmd_mjx.run.process import child_environment
 
 MISTAKES = [
     ["train", "task=dmc/cartpole_swingup2"],
-    ["train", "actor=fpmd"],
+    ["train", "algorithm=fpmd"],
     ["train", "preset=fast2"],
     ["train", "learn.batsh=8"],
     ["train", "learn.batch=many"],

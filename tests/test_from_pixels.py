@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.evaluation import deploy, rollout
-from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.program import make_program
 from fpmd_mjx.run import train
 from fpmd_mjx.run.compile import Compiled, compile_program
@@ -20,7 +20,7 @@ from .conftest import host
 from .toy import tiny_config, words
 
 OVERRIDES = words(
-    "task=dmc/pendulum_swingup actor=fpmd_m task.obs=pixels pixels.size=20 pixels.channels=4 "
+    "task=dmc/pendulum_swingup algorithm=fpmd_m task.obs=pixels pixels.size=20 pixels.channels=4 "
     "pixels.trunk=8 task.action_repeat=10 learn.replay=400 task.reset_pool=4 task.reset_refresh=2 "
     "env_steps=160 eval.episodes=1 learn.n_step=2"
 )
@@ -81,9 +81,8 @@ def test_dm_control_shows_the_policy_what_mjx_does(run: Path) -> None:
     assert ours.shape == real.shape == (3, 20, 20, 3)
     assert np.abs(ours.astype(int) - real).mean() < 10
     keys = jax.random.split(jax.random.key(0), 1)
-    prepared = deploy.prepare(program, ONE_STEP, policy)
+    deployed = deploy.deployed_seeds(program, ONE_STEP, policy)
     actions = [
-        deploy.act(program, ONE_STEP, prepared, np.asarray(obs)[None, None], keys)
-        for obs in (ours, real)
+        deploy.act_seeds(deployed, np.asarray(obs)[None, None], keys) for obs in (ours, real)
     ]
     np.testing.assert_allclose(*actions, atol=0.1)

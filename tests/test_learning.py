@@ -14,9 +14,9 @@ from .toy import Aim, build, words
 SETTINGS = words(
     "seeds=2 num_envs=16 env_steps=24000 epoch_steps=4000 warmup_steps=1000 eval.episodes=128 "
     "learn.batch=128 learn.updates=2 learn.n_step=1 learn.gamma=0.8 learn.replay=24000 "
-    "learn.reward_scale=1.0 actor.hidden=[32,32] critic.hidden=[32,32] improvement.candidates=16 "
-    "improvement.temperature=0.3 critic.tau=0.02 critic.lr=0.003 actor_optim.lr=0.003 "
-    "actor_optim.decay_begin=500 actor_optim.decay_end=1500 actor_optim.final_lr=0.0003"
+    "learn.reward_scale=1.0 actor.hidden=[32,32] critic.hidden=[32,32] algorithm.candidates=16 "
+    "algorithm.temperature=0.3 critic.tau=0.02 critic.lr=0.003 actor.lr=0.003 "
+    "actor.decay_begin=500 actor.decay_end=1500 actor.final_lr=0.0003"
 )
 
 
@@ -28,7 +28,11 @@ PIXELS = words(
 
 @pytest.mark.parametrize(
     "actor",
-    [("actor=fpmd_m",), ("actor=fpmd_r", "actor.flow_steps=3"), ("actor=fpmd_m", *PIXELS)],
+    [
+        ("algorithm=fpmd_m",),
+        ("algorithm=fpmd_r", "algorithm.flow_steps=3"),
+        ("algorithm=fpmd_m", *PIXELS),
+    ],
     ids=["fpmd_m", "fpmd_r", "pixels"],
 )
 def test_reaches_the_optimum(actor: tuple[str, ...]) -> None:

@@ -19,9 +19,9 @@ def words(text: str) -> list[str]:
 
 
 TINY = words(
-    "num_envs=4 learn.batch=8 improvement.candidates=2 actor.hidden=[16] critic.hidden=[16] "
-    "noise.interval=3 warmup_steps=20 epoch_steps=40 env_steps=320 eval.episodes=2 "
-    "learn.updates=2 learn.policy_delay=2 learn.normalize_obs=false critic.layer_norm=false"
+    "num_envs=4 learn.batch=8 algorithm.candidates=2 actor.hidden=[16] critic.hidden=[16] "
+    "algorithm.noise.interval=3 warmup_steps=20 epoch_steps=40 env_steps=320 eval.episodes=2 "
+    "learn.updates=2 algorithm.policy_delay=2 learn.normalize_obs=false critic.layer_norm=false"
 )
 """Overrides of a run that costs next to nothing."""
 

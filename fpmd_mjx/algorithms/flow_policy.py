@@ -1,4 +1,4 @@
-"""The flow policy of FPMD (arXiv 2507.23675): FPMD-R is a rectified flow, FPMD-M a MeanFlow."""
+"""The policy of FPMD (arXiv 2507.23675): a rectified flow in FPMD-R, a MeanFlow in FPMD-M."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -6,8 +6,11 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 
-from fpmd_mjx.algorithms.base import ActorBatch, Params, Values
+from fpmd_mjx.algorithms.base import Networks, Params
+from fpmd_mjx.config.schema import ActorConfig, FpmdConfig, FpmdMConfig, FpmdRConfig
 from fpmd_mjx.flows import Field, Flow
+from fpmd_mjx.flows.meanflow import MeanFlow
+from fpmd_mjx.flows.rectified import RectifiedFlow
 from fpmd_mjx.nn.networks import FlowNet
 
 
@@ -50,24 +53,34 @@ class FlowPolicy:
         return self.flow.sample(self.field(params, obs), noise, steps)
 
     def deploy(self, params: Params) -> Params:
+        """What `one_step` needs: x = 0 and the times are folded into the network."""
         return self.net.fold(params, self._origin(()), *self._one_step_times())
 
     def one_step(self, deployed: Params, obs: jax.Array) -> jax.Array:
+        """The deployed action: no randomness, one network call, no critic."""
         velocity = self.net.apply_folded(deployed, obs)  # x and the times are in there
         return self.flow.sample(lambda x, *times: velocity, self._origin(obs.shape[:-1]), 1)
 
-    def loss(self, params: Params, critic: Values, batch: ActorBatch, key: jax.Array) -> jax.Array:
-        """E[w(s, a) || field - target ||^2]: the weighted flow-matching loss, L_R and L_M."""
-        del critic  # the weights already carry Q; nothing is differentiated through it
+    def loss(
+        self,
+        params: Params,
+        obs: jax.Array,
+        action: jax.Array,
+        weight: jax.Array,
+        key: jax.Array,
+    ) -> jax.Array:
+        """E[w(s, a) || field - target ||^2], the weighted flow-matching loss (L_R and L_M): obs
+        (batch, obs_size), action (batch, action_size), weight (batch,) -> scalar."""
         noise_key, time_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, batch.action.shape, jnp.float32)
-        times = self.flow.draw_times(time_key, batch.weight.shape)
-        errors = self.flow.errors(self.field(params, batch.obs), batch.action, noise, times)
-        return jnp.mean(batch.weight * errors)
+        noise = jax.random.normal(noise_key, action.shape, jnp.float32)
+        times = self.flow.draw_times(time_key, weight.shape)
+        errors = self.flow.errors(self.field(params, obs), action, noise, times)
+        return jnp.mean(weight * errors)
 
     def one_step_error(
         self, params: Params, obs: jax.Array, key: jax.Array, steps: int
     ) -> jax.Array:
+        """Mean distance of the one-step and the `steps`-step action of the same noise: scalar."""
         field, x = self.field(params, obs), self._prior(obs.shape[:-1], key)
         gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
         return jnp.mean(jnp.linalg.norm(gap, axis=-1))
@@ -80,3 +93,19 @@ class FlowPolicy:
 
     def _origin(self, shape: tuple[int, ...]) -> jax.Array:
         return jnp.zeros((*shape, self.action_size), jnp.float32)
+
+
+def make_flow_policy(settings: FpmdConfig, actor: ActorConfig, networks: Networks) -> FlowPolicy:
+    """The flow policy of FPMD-R or FPMD-M, whichever the settings are of."""
+    flow: Flow
+    match settings:
+        case FpmdRConfig():
+            flow = RectifiedFlow(time_power=settings.time_power)
+        case FpmdMConfig():
+            flow = MeanFlow(equal_share=settings.equal_time_share)
+        case _:
+            raise TypeError(f"{type(settings).__name__} names no flow")
+    net = FlowNet(
+        tuple(actor.hidden), actor.activation, actor.layer_norm, networks.dtype, networks.trunk
+    )
+    return FlowPolicy(flow, net, networks.encoder.size, networks.action_size, settings.prior_std)

@@ -96,7 +96,7 @@ def run_twice(text: str) -> Iterator[fresh.Record]:
     original simulator, where there is one.
     """
     import envs
-    from fpmd_mjx.evaluation.deploy import Mode
+    from fpmd_mjx.algorithms.base import Mode
     from fpmd_mjx.run.score import score_run
     from fpmd_mjx.run.train import train
 

@@ -3,13 +3,11 @@ that they move, at the rates of the device's largest products and copies (a roof
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
 from jax.extend import core
 
-from fpmd_mjx.algorithms import fpmd
 from fpmd_mjx.bench import ceilings
 from fpmd_mjx.bench.kernels import batch, update_arguments, update_kernels
 from fpmd_mjx.program import Program
@@ -29,7 +27,7 @@ def floor(program: Program) -> dict[str, float]:
     """Metrics of `fpmd bench floor`; amounts are of all seeds.
 
     An update reads all of the learner and a batch, and writes what it changes: the critics and
-    their moments, and, once in `learn.policy_delay` updates, the policy with its own, and the
+    their moments, and, once in `policy_delay` updates, the policy with its own, and the
     target. A vector step reads the networks that act, reads and writes the simulations, and writes
     a row.
     """
@@ -38,9 +36,9 @@ def floor(program: Program) -> dict[str, float]:
     changed = size((state.learner.critic, state.learner.critic_opt))
     now_and_then = size(state.learner) - changed
     batch_bytes = config.seeds * size(batch(program))
-    delay = config.learn.policy_delay
+    delay = program.algorithm.policy_delay
     networks = [state.learner.actor]
-    if config.improvement.candidates > 1:
+    if program.algorithm.candidates > 1:
         networks.append(state.learner.critic)
     found = {
         "update_flops": update_flops(program),
@@ -68,11 +66,11 @@ def floor(program: Program) -> dict[str, float]:
 
 
 def update_flops(program: Program) -> float:
-    """Of an update, the policy's share of it spread over `learn.policy_delay` of them."""
+    """Of an update, the policy's share of it spread over `policy_delay` of them."""
     config = program.config
-    traced = jax.make_jaxpr(partial(fpmd.update, program.agent))(*update_arguments(program))
+    traced = jax.make_jaxpr(program.algorithm.update)(*update_arguments(program))
     without, always = flops(traced, min), flops(traced, max)
-    return config.seeds * (without + (always - without) / config.learn.policy_delay)
+    return config.seeds * (without + (always - without) / program.algorithm.policy_delay)
 
 
 def flops(jaxpr: Any, branch: Callable[..., float]) -> float:

@@ -4,7 +4,6 @@ no GPU."""
 import importlib.util
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from fpmd_mjx.algorithms import fpmd
 from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.config import load as configs
@@ -90,7 +88,7 @@ def compiled(text: str) -> Iterator[fresh.Record]:
 
     program = make_program(configs.from_yaml(text))
     state = place(program.traced_init.out_info)
-    update = hlo(jax.jit(partial(fpmd.update, program.agent)), *place(update_arguments(program)))
+    update = hlo(jax.jit(program.algorithm.update), *place(update_arguments(program)))
     step = hlo(jax.jit(program.vector_step, donate_argnums=0), state)
     epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(state).compile()
     analysis: Any = epoch.memory_analysis()
@@ -146,14 +144,14 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
 
 def update_kernels(program: Program) -> int:
     """Of an update of one seed that updates the policy, too, on the device at hand."""
-    update = jax.jit(partial(fpmd.update, program.agent))
+    update = jax.jit(program.algorithm.update)
     return launches(hlo(update, *update_arguments(program), options=program.compiler_options))
 
 
 def update_arguments(program: Program) -> tuple[Any, ...]:
     """Shapes of what `learn.update` takes after the agent."""
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
-    learner = jax.eval_shape(program.agent.init, key)
+    learner = jax.eval_shape(program.algorithm.init, key)
     return learner, batch(program), key, program.traced_init.out_info.updates
 
 

@@ -8,20 +8,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fpmd_mjx.algorithms import improvement
+from fpmd_mjx.algorithms.base import Mode, Policy, best_of_n
+from fpmd_mjx.algorithms.fpmd import Fpmd
 from fpmd_mjx.bench.references import Diffusion, Gaussian
 from fpmd_mjx.bench.timing import Quartiles, ratio
-from fpmd_mjx.config.schema import Config
-from fpmd_mjx.evaluation import deploy
-from fpmd_mjx.evaluation.deploy import Mode
+from fpmd_mjx.data import normalizer
+from fpmd_mjx.evaluation.deploy import act_seeds, deployed_seeds
 from fpmd_mjx.nn import critics
 from fpmd_mjx.nn.networks import MLP, FlowNet
-from fpmd_mjx.program import Policy, Program
+from fpmd_mjx.program import Program
 from fpmd_mjx.seeds import over_seeds
 
 BATCHES = (1, 64, 4096)
@@ -33,7 +34,7 @@ DIFFUSION_CANDIDATES = 32
 CHUNK_SECONDS = 0.05
 """Of the calls that are timed together, about: long against the clock's resolution."""
 
-Choose = Callable[[Policy, jax.Array, jax.Array], jax.Array]
+Choose = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(policy, obs (1, batch, ...), keys (1,)) -> actions (1, batch, action_size)."""
 
 
@@ -43,7 +44,7 @@ class Selection:
 
     name: str
     choose: Choose
-    policy: Policy
+    policy: Any
     network_calls: int
 
 
@@ -66,7 +67,7 @@ class Latency:
         self._count = 0
 
         # A mode without randomness uses no key, and pays for none.
-        def choose(policy: Policy, obs: jax.Array, keys: jax.Array, count: jax.Array) -> jax.Array:
+        def choose(policy: Any, obs: jax.Array, keys: jax.Array, count: jax.Array) -> jax.Array:
             return selection.choose(
                 policy, obs, jax.vmap(jax.random.fold_in, (0, None))(keys, count)
             )
@@ -93,29 +94,30 @@ class Latency:
 
 def selections(program: Program) -> list[Selection]:
     """The modes of the program's policy, and the references with networks of the same size."""
-    config, spec, agent = program.config, program.vector.env.spec, program.agent
-    policy = _policy(program, agent.actor.init)
+    algorithm = cast(Fpmd, program.algorithm)
+    actor, networks = program.config.actor, algorithm.networks
+    policy = _policy(program, algorithm.flow.init)
     found = []
-    for name, calls in zip(MODES, _network_calls(config), strict=True):
-        mode = Mode.parse(name)
-        prepared = jax.jit(partial(deploy.prepare, program, mode))(policy)
-        found.append(Selection(name, partial(deploy.act, program, mode), prepared, calls))
-    actor = config.actor
-    dtype, trunk = jnp.dtype(config.learn.dtype), config.pixels.trunk if spec.images else 0
-    shape = (tuple(actor.hidden), actor.activation, actor.layer_norm, dtype, trunk)
-    mlp = MLP(shape[0], 2 * spec.action_size, *shape[1:])
-    gaussian = Gaussian(mlp, agent.encoder.size)
-    diffusion = Diffusion(FlowNet(*shape), agent.encoder.size, spec.action_size)
+    for name, calls in zip(MODES, _network_calls(algorithm), strict=True):
+        deployed = jax.jit(partial(deployed_seeds, program, Mode.parse(name)))(policy)
+        found.append(Selection(name, act_seeds, deployed, calls))
+    shape = tuple(actor.hidden), actor.activation, actor.layer_norm, networks.dtype, networks.trunk
+    mlp = MLP(shape[0], 2 * networks.action_size, *shape[1:])
+    gaussian = Gaussian(mlp, networks.encoder.size)
+    diffusion = Diffusion(FlowNet(*shape), networks.encoder.size, networks.action_size)
+
+    def features(policy: Policy, obs: jax.Array) -> jax.Array:
+        return networks.encoder.features(policy.encoder, normalizer.apply(policy.normalizer, obs))
 
     def mean(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
-        return gaussian.mean(policy.actor, agent.see(policy.encoder, policy.normalizer, obs))
+        return gaussian.mean(policy.actor, features(policy, obs))
 
     def best_of_diffusion(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
-        return improvement.best_of_n(
+        return best_of_n(
             diffusion,
             policy.actor,
-            critics.minimum(agent.critic, policy.critic),
-            agent.see(policy.encoder, policy.normalizer, obs),
+            critics.minimum(networks.critic, policy.critic),
+            features(policy, obs),
             key,
             candidates=DIFFUSION_CANDIDATES,
             steps=DIFFUSION_STEPS,
@@ -134,11 +136,10 @@ def selections(program: Program) -> list[Selection]:
     ]
 
 
-def _network_calls(config: Config) -> list[int]:
+def _network_calls(algorithm: Fpmd) -> list[int]:
     """Of each of `MODES`."""
-    candidates = config.improvement.candidates
     calls = {"one_step": 1, "one_step_sampled": 1}
-    calls["best_of_n"] = candidates * (config.actor.flow_steps + 2)
+    calls["best_of_n"] = algorithm.candidates * (algorithm.settings.flow_steps + 2)
     return [calls.get(mode) or Mode.parse(mode).steps for mode in MODES]
 
 
@@ -148,9 +149,9 @@ def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
     def policy(key: jax.Array) -> Policy:
         actor_key, critic_key, encoder_key = jax.random.split(key, 3)
         return Policy(
-            encoder=program.agent.encoder.init(encoder_key),
+            encoder=program.algorithm.networks.encoder.init(encoder_key),
             actor=init(actor_key),
-            critic=program.agent.critic.init(critic_key),
+            critic=program.algorithm.networks.critic.init(critic_key),
             normalizer=program.normalizer(),
         )
 

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from envs.wrappers import VectorState
-from fpmd_mjx.algorithms.fpmd import Metrics
 from fpmd_mjx.bench.timing import Measured, Quartiles, ratio
-from fpmd_mjx.program import Program, TrainState
+from fpmd_mjx.program import Program, Sums, TrainState
 from fpmd_mjx.seeds import seed_array, split
 
 
@@ -35,16 +34,16 @@ def physics(
     return jax.lax.scan(step, state, None, config.iterations_per_epoch * config.learn.collect_steps)
 
 
-def collect(program: Program, state: TrainState) -> tuple[TrainState, Metrics]:
+def collect(program: Program, state: TrainState) -> tuple[TrainState, Sums]:
     """The collecting of an epoch, without learning."""
     state, episodes = _iterate(program, program.collect, state)
     return state, jax.tree.map(lambda x: jnp.sum(x, 0), episodes)
 
 
-def learn(program: Program, state: TrainState) -> tuple[TrainState, Metrics]:
+def learn(program: Program, state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
     """The learning of an epoch, without collecting."""
     state, metrics = _iterate(program, program.learn, state)
-    return state, jax.tree.map(lambda x: jnp.nanmean(x, 0), metrics)
+    return state, {name: mean.over(0).value for name, mean in metrics.items()}
 
 
 def _iterate(program: Program, part: Callable[[TrainState], Any], state: TrainState) -> Any:

@@ -86,9 +86,9 @@ PEERS = {
         ),
         varied=(
             "peer=sac,sac_tuned,ppo",
-            "actor=fpmd_m",
-            "improvement.candidates=1,8,32",
-            "learn.policy_delay=2,1",  # as released, and as SAC learns
+            "algorithm=fpmd_m",
+            "algorithm.candidates=1,8,32",
+            "algorithm.policy_delay=2,1",  # as released, and as SAC learns
         ),
     ),
     "peers-return": Peers(
@@ -96,7 +96,7 @@ PEERS = {
             "task=playground/CheetahRun",
             "task.impl=auto",
             "preset=fast",
-            "actor=fpmd_m",
+            "algorithm=fpmd_m",
             "eval.episodes=128",  # as many as brax's
         ),
         fixed=("seeds=1", "task.graph_mode=null"),

@@ -15,12 +15,12 @@ from typing import Any
 import jax
 from jax.profiler import ProfileData
 
-from fpmd_mjx.algorithms.fpmd import Metrics
+from fpmd_mjx.algorithms.base import Metrics
 from fpmd_mjx.bench import phases
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Table
 from fpmd_mjx.config.schema import Config
-from fpmd_mjx.program import Program, TrainState, make_program
+from fpmd_mjx.program import Program, Sums, TrainState, make_program
 from fpmd_mjx.run import memory
 from fpmd_mjx.run.display import console
 
@@ -69,11 +69,11 @@ class Event:
         return next(found, "other")
 
 
-def iterations(program: Program, state: TrainState) -> tuple[TrainState, tuple[Metrics, Metrics]]:
+def iterations(program: Program, state: TrainState) -> tuple[TrainState, tuple[Sums, Metrics]]:
     """The iterations of an epoch. What an epoch does once, such as new starts, is left out: beside
     so few iterations it would take the largest share."""
 
-    def iteration(state: TrainState, _: None) -> tuple[TrainState, tuple[Metrics, Metrics]]:
+    def iteration(state: TrainState, _: None) -> tuple[TrainState, tuple[Sums, Metrics]]:
         state, episodes = program.collect(state)
         state, learning = program.learn(state)
         return state, (episodes, learning)

@@ -38,7 +38,7 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
     import jax.numpy as jnp
     import numpy as np
 
-    from fpmd_mjx.evaluation.deploy import ONE_STEP, Mode
+    from fpmd_mjx.algorithms.base import ONE_STEP, Mode
     from fpmd_mjx.evaluation.rollout import rollout
     from fpmd_mjx.program import make_program
     from fpmd_mjx.run.compile import compile_program, use_compile_cache

@@ -4,7 +4,7 @@ import difflib
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -13,8 +13,8 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fpmd_mjx.config.rules import validate
-from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.config.rules import refuse_useless, validate
+from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError
 
 
 def configs_dir() -> Path:
@@ -38,6 +38,30 @@ def group_file(group: str, name: str) -> Path:
     return configs_dir() / group / f"{name}.yaml"
 
 
+RENAMED = {
+    "actor": "algorithm",
+    "actor.name": "algorithm.name",
+    "actor.flow_steps": "algorithm.flow_steps",
+    "actor.prior_std": "algorithm.prior_std",
+    "actor.equal_time_share": "algorithm.equal_time_share",
+    "actor.time_power": "algorithm.time_power",
+    "actor_optim": "actor",
+    "improvement": "algorithm",
+    "noise": "algorithm.noise",
+    "learn.policy_delay": "algorithm.policy_delay",
+}
+"""Keys of earlier versions, or the groups that they were in, and what they are called now."""
+
+
+def renamed(key: str) -> str:
+    """The name that a key of an earlier version has now; of any other key, itself."""
+    if key in RENAMED:
+        return RENAMED[key]
+    group, _, rest = key.rpartition(".")
+    # The group actor is still there, with other settings.
+    return f"{RENAMED[group]}.{rest}" if group in RENAMED and group != "actor" else key
+
+
 def load(overrides: list[str]) -> Config:
     """Composes `overrides` (`task=dmc/cheetah_run`, `learn.batch=512`) over the defaults."""
     # Playground's registry is not ours to write files for.
@@ -46,9 +70,14 @@ def load(overrides: list[str]) -> Config:
         key, equals, chosen = override.partition("=")
         if not equals or not re.match(r"[a-z]", key) or key.startswith("hydra"):
             raise ConfigError(f"'{override}' is not an override: write key=value.")
-        if key in ("task", "actor", "preset") and chosen not in choices(key):
+        if renamed(key) != key:
+            raise ConfigError(f"{key} is now called {renamed(key)}: write {renamed(key)}={chosen}.")
+        if key in ("task", "algorithm", "preset") and chosen not in choices(key):
             raise ConfigError(_unknown(f"{key}={chosen}", chosen, choices(key), f"a known {key}"))
-    ConfigStore.instance().store(name="schema", node=Config)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in ALGORITHMS.items():
+        store.store(group="algorithm", name=f"{name}_schema", node=node)
     try:
         with initialize_config_dir(str(configs_dir().resolve()), version_base="1.3"):
             tree = compose("config", overrides=overrides)
@@ -57,18 +86,30 @@ def load(overrides: list[str]) -> Config:
         raise ConfigError(_sentence(error, overrides)) from error
     assert isinstance(config, Config)
     validate(config)
+    chosen_keys = [x.partition("=")[0] for x in overrides]
+    groups = ("task", "algorithm", "preset")
+    refuse_useless(config, [key for key in chosen_keys if key not in groups])
     return config
 
 
 def to_yaml(config: Config) -> str:
+    """The whole config, as run folders keep it."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def from_yaml(text: str) -> Config:
-    """The config that `to_yaml` wrote; what this version does not know raises ConfigError."""
+    """The config that `to_yaml` wrote, also in an earlier version with other names.
+
+    Raises ConfigError on what this version does not know.
+    """
+    stored = _with_new_names(yaml.safe_load(text))
+    name = stored.get("algorithm", {}).get("name")
+    if name not in ALGORITHMS:
+        raise ConfigError(
+            f"the stored config does not fit this version: algorithm.name={name} is unknown."
+        )
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), yaml.safe_load(text))
-        config = OmegaConf.to_object(tree)
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(name), stored))
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"the stored config does not fit this version: {_first_line(error)}"
@@ -76,6 +117,29 @@ def from_yaml(text: str) -> Config:
     assert isinstance(config, Config)
     validate(config)
     return config
+
+
+def _with_new_names(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with the keys of this version. Of an earlier one, settings that did nothing
+    for its algorithm are left out."""
+    if "algorithm" in stored:
+        return stored
+    flat = OmegaConf.create()
+    name = stored.get("actor", {}).get("name")
+    known = {each.name for each in fields(ALGORITHMS[name])} if name in ALGORITHMS else set()
+    for key in _keys(stored):
+        new = renamed(key)
+        group, _, last = new.partition(".")
+        if group != "algorithm" or last.partition(".")[0] in known:
+            OmegaConf.update(flat, new, OmegaConf.select(OmegaConf.create(stored), key))
+    return cast(dict[str, Any], OmegaConf.to_container(flat))
+
+
+def _schema(algorithm: str) -> Any:
+    """The schema with the settings of one algorithm, as a tree of OmegaConf."""
+    schema = OmegaConf.structured(Config)
+    schema.algorithm = OmegaConf.structured(ALGORITHMS[algorithm])
+    return schema
 
 
 def _keys(tree: Any, prefix: str = "") -> list[str]:
@@ -100,11 +164,11 @@ _EXPECTED = {
 }
 
 
-def _expected(key: str) -> str:
+def _expected(key: str, algorithm: str) -> str:
     """What the schema wants of a key, in words."""
     wanted: Any = Config
     for part in key.split("."):
-        wanted = get_type_hints(wanted)[part]
+        wanted = ALGORITHMS[algorithm] if part == "algorithm" else get_type_hints(wanted)[part]
     if wanted in _EXPECTED:
         return _EXPECTED[wanted]
     if is_dataclass(wanted):
@@ -121,16 +185,23 @@ def _sentence(error: BaseException, overrides: list[str]) -> str:
     text = f"{error}\n{error.__cause__ or ''}"
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read: write key=value, with no spaces around '='."
-    known = _keys(OmegaConf.to_container(OmegaConf.structured(Config)))
+    algorithm = next((x[10:] for x in overrides if x.startswith("algorithm=")), "fpmd_m")
+    known = _keys(OmegaConf.to_container(_schema(algorithm)))
     missing = re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text)
     full = re.search(r"full_key: ([^\s\[]+)", text)
     named = full or missing
     if named:
         key = next(group for group in named.groups() if group)
         shown = next((o for o in overrides if re.match(rf"{re.escape(key)}[.=]", o)), key)
+        owners = [x for x in ALGORITHMS if key in _keys(OmegaConf.to_container(_schema(x)))]
+        if missing and owners:
+            return (
+                f"{shown} does nothing with algorithm={algorithm}: leave it out, or choose "
+                f"{' or '.join(f'algorithm={owner}' for owner in owners)}."
+            )
         if missing:
             return _unknown(shown, shown.partition("=")[0], known, "a key of the schema")
-        return f"{shown} has the wrong type: give {_expected(key)}."
+        return f"{shown} has the wrong type: give {_expected(key, algorithm)}."
     if isinstance(error, ConfigCompositionException | HydraException):
         return f"the configuration cannot be composed: {_first_line(error)}"
     return _first_line(error)

@@ -1,72 +1,12 @@
-"""What settings must be, alone and to each other."""
+"""What settings must be, alone and to each other, and which of them the others make useless."""
 
 import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from fpmd_mjx.config.schema import Config, ConfigError
-
-_CHOICES: dict[str, tuple[str | None, ...]] = {
-    "task.obs": ("state", "pixels"),
-    "task.impl": (None, "jax", "warp", "auto"),
-    "task.graph_mode": (None, "warp", "warp_staged", "warp_staged_ex"),
-    "actor.name": ("fpmd_r", "fpmd_m"),
-    "actor.activation": ("mish", "relu", "silu", "gelu"),
-    "critic.activation": ("mish", "relu", "silu", "gelu"),
-    "critic.kind": ("scalar", "hl_gauss"),
-    "improvement.weights": ("normalized", "scaled", "submission"),
-    "learn.dtype": ("float32", "bfloat16"),
-}
-_AT_LEAST_ONE = [
-    "seeds",
-    "num_envs",
-    "env_steps",
-    "epoch_steps",
-    "task.action_repeat",
-    "task.reset_pool",
-    "task.reset_refresh",
-    "pixels.frames",
-    "pixels.channels",
-    "pixels.trunk",
-    "actor.flow_steps",
-    "improvement.candidates",
-    "noise.interval",
-    "learn.batch",
-    "learn.n_step",
-    "learn.updates",
-    "learn.collect_steps",
-    "learn.policy_delay",
-    "learn.replay",
-    "eval.episodes",
-    "eval.every",
-    "checkpoint.every",
-    "checkpoint.keep",
-]
-_POSITIVE = [
-    "improvement.temperature",
-    "improvement.stats_rate",
-    "noise.init_alpha",
-    "critic.lr",
-    "critic.tau",
-    "critic.sigma_bins",
-    "actor_optim.lr",
-    "learn.reward_scale",
-    "actor.prior_std",
-]
-_NOT_NEGATIVE = [
-    "warmup_steps",
-    "pixels.shift",
-    "noise.scale",
-    "actor_optim.final_lr",
-    "actor_optim.decay_begin",
-]
-_FINITE = ["noise.lr", "noise.target_entropy", "critic.v_min", "critic.v_max"]
-_UNIT = ["learn.gamma", "actor.equal_time_share", "critic.tau", "improvement.stats_rate"]
-
+from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError
 
 Rule = tuple[bool, str, str]
 """(whether it is met, the key it is about, what to do if it is not)."""
@@ -74,46 +14,67 @@ Rule = tuple[bool, str, str]
 
 def validate(config: Config) -> None:
     """Raises ConfigError on what types alone cannot exclude."""
-    tree = OmegaConf.structured(config)
     # In this order and one by one: the combinations divide by what the ranges ask to be positive.
-    for met, key, remedy in itertools.chain(_ranges(tree), _combinations(config)):
+    for met, key, remedy in itertools.chain(_ranges(config), _combinations(config)):
         if not met:
-            raise ConfigError(f"{key}={OmegaConf.select(tree, key)} is not possible: {remedy}.")
+            raise ConfigError(f"{key}={shown(value(config, key))} is not possible: {remedy}.")
 
 
-def _ranges(tree: Any) -> Iterator[Rule]:
+def refuse_useless(config: Config, keys: Iterable[str]) -> None:
+    """Raises ConfigError if one of `keys` does nothing beside the other settings of `config`.
+
+    keys: of the settings that the user chose, such as `critic.bins`; presets may set what the user
+    then chooses away.
+    """
+    for key in keys:
+        parts = key.split(".")
+        for depth in range(1, len(parts) + 1):
+            only = _field(config, parts[:depth]).metadata["only"]
+            chooser, _, choices = only.partition("=")
+            if only and value(config, chooser) not in choices.split("|"):
+                raise ConfigError(
+                    f"{key}={shown(value(config, key))} does nothing with "
+                    f"{chooser}={value(config, chooser)}: leave it out, or choose "
+                    f"{' or '.join(f'{chooser}={choice}' for choice in choices.split('|'))}."
+                )
+
+
+def settings(group: Any, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Every setting of a config, or of one of its groups, with its field: (`learn.batch`, ...)."""
+    for each in fields(group):
+        member = getattr(group, each.name)
+        if is_dataclass(member):
+            yield from settings(member, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, each
+
+
+def value(config: Config, key: str) -> Any:
+    """The value of a key such as `learn.batch`."""
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def shown(setting: Any) -> str:
+    """A value as one writes it on the command line."""
+    if setting is None:
+        return "null"
+    return str(setting).lower() if isinstance(setting, bool) else str(setting)
+
+
+def _field(config: Config, parts: list[str]) -> Field:
+    holder = value(config, ".".join(parts[:-1])) if len(parts) > 1 else config
+    return next(each for each in fields(holder) if each.name == parts[-1])
+
+
+def _ranges(config: Config) -> Iterator[Rule]:
     """What each setting must be, whatever the others are."""
-
-    def value(key: str) -> Any:
-        return OmegaConf.select(tree, key)
-
-    for key, choices in _CHOICES.items():
-        yield (
-            value(key) in choices,
-            key,
-            f"choose one of {', '.join(choice or 'null' for choice in choices)}",
-        )
-    for key in _AT_LEAST_ONE:
-        yield value(key) >= 1, key, "give a whole number of at least 1"
-    for key in _POSITIVE:
-        yield 0 < value(key) < math.inf, key, "give a finite number above 0"
-    for key in _NOT_NEGATIVE:
-        yield 0 <= value(key) < math.inf, key, "give a finite number of at least 0"
-    for key in _FINITE:
-        yield math.isfinite(value(key)), key, "give a finite number"
-    yield (
-        1 <= value("actor.time_power") < math.inf,
-        "actor.time_power",
-        "give a number of at least 1",
-    )
-    for key in _UNIT:
-        yield 0 <= value(key) <= 1, key, "give a number between 0 and 1"
-    for key in ("actor.hidden", "critic.hidden"):
-        widths = value(key)
-        yield len(widths) > 0 and min(widths) >= 1, key, "give layer widths such as [256,256]"
-    yield value("critic.bins") >= 2, "critic.bins", "give at least 2 bins"
-    yield value("pixels.size") >= 20, "pixels.size", "the encoder needs at least 20 pixels"
-    name = Path(value("name"))
+    for key, each in settings(config):
+        allowed = each.metadata["allowed"]
+        yield allowed.holds(value(config, key)), key, allowed.remedy
+    name = Path(config.name)
     yield (
         not name.is_absolute() and ".." not in name.parts,
         "name",
@@ -123,16 +84,21 @@ def _ranges(tree: Any) -> Iterator[Rule]:
 
 def _combinations(config: Config) -> Iterator[Rule]:
     """What settings must be to each other."""
-    learn, optim, rows = config.learn, config.actor_optim, config.replay_rows
+    learn, actor, rows = config.learn, config.actor, config.replay_rows
     yield (
-        0 <= config.seed <= 2**32 - config.seeds,
+        type(config.algorithm) is ALGORITHMS.get(config.algorithm.name),
+        "algorithm.name",
+        f"choose the algorithm itself: {' or '.join(f'algorithm={x}' for x in ALGORITHMS)}",
+    )
+    yield (
+        config.seed <= 2**32 - config.seeds,
         "seed",
         "give a whole number of at least 0 with which every seed stays below 2**32",
     )
     yield (
-        optim.decay_begin <= optim.decay_end,
-        "actor_optim.decay_begin",
-        f"it must not exceed actor_optim.decay_end={optim.decay_end}",
+        actor.decay_begin <= actor.decay_end,
+        "actor.decay_begin",
+        f"it must not exceed actor.decay_end={actor.decay_end}",
     )
     yield (
         config.critic.v_min < config.critic.v_max,
@@ -183,4 +149,10 @@ def _combinations(config: Config) -> Iterator[Rule]:
         "warmup_steps",
         f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "
         "env_steps",
+    )
+    yield (
+        config.warmup_steps <= rows * config.num_envs,
+        "warmup_steps",
+        f"the replay forgets all but the last {rows * config.num_envs} of these steps; lower it or "
+        "raise learn.replay",
     )

@@ -1,7 +1,14 @@
-"""The schema of `configs/`: one dataclass a group, stored in every run folder and checkpoint."""
+"""The settings of a run: one dataclass a group, stored in every run folder and checkpoint.
 
+Each field says what it may be (`count`, `real`, `choice`, ...), and, where it matters only beside
+another choice, which one (`only`). `rules.py` checks both.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -10,153 +17,263 @@ class ConfigError(ValueError):
     """A configuration that cannot run; the message names key, value and remedy."""
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """The values of a setting. remedy: what to do about another one, such as "choose a or b"."""
+
+    holds: Callable[[Any], bool]
+    remedy: str
+
+
+LARGEST_COUNT = 2**31 - 1
+"""Of counts that the program keeps as int32."""
+
+LARGEST_INTERVAL = 2**16 - 1
+"""Of counts that `Counter.is_multiple_of` divides by."""
+
+
+def _setting(default: Any, allowed: Allowed, only: str) -> Any:
+    return field(default=default, metadata={"allowed": allowed, "only": only})
+
+
+def count(default: Any, least: int = 1, most: int = LARGEST_COUNT, only: str = "") -> Any:
+    """A whole number, or null where that is the default."""
+    remedy = f"give a whole number of at least {least}"
+    if most != LARGEST_COUNT:
+        remedy = f"give a whole number from {least} to {most}"
+
+    def holds(x: int | None) -> bool:
+        return default is None if x is None else least <= x <= most
+
+    return _setting(default, Allowed(holds, remedy), only)
+
+
+def real(
+    default: float,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+    only: str = "",
+) -> Any:
+    """A finite number, in [least, most] and above `above`."""
+    remedy = "give a finite number"
+    if least > -math.inf and most < math.inf:
+        remedy = f"give a number between {least:g} and {most:g}"
+    elif least > -math.inf:
+        remedy += f" of at least {least:g}"
+    elif above > -math.inf:
+        remedy += f" above {above:g}"
+        remedy += f", {most:g} at most" if most < math.inf else ""
+
+    def holds(x: float) -> bool:
+        return math.isfinite(x) and x > above and least <= x <= most
+
+    return _setting(default, Allowed(holds, remedy), only)
+
+
+def choice(default: str | None, *options: str | None) -> Any:
+    """One of some words, or null where that is among them."""
+    remedy = f"choose one of {', '.join(option or 'null' for option in options)}"
+    return _setting(default, Allowed(lambda x: x in options, remedy), "")
+
+
+def flag(default: bool) -> Any:
+    """true or false."""
+    return _setting(default, Allowed(lambda x: isinstance(x, bool), "give true or false"), "")
+
+
+def widths(*default: int) -> Any:
+    """The widths of a network's hidden layers."""
+
+    def holds(x: list[int]) -> bool:
+        return len(x) > 0 and min(x) >= 1 and max(x) <= LARGEST_COUNT
+
+    allowed = Allowed(holds, "give layer widths such as [256,256]")
+    return field(default_factory=lambda: list(default), metadata={"allowed": allowed, "only": ""})
+
+
+def text(default: str) -> Any:
+    """Any word."""
+    return _setting(default, Allowed(lambda x: bool(x), "give a word"), "")
+
+
+def group(kind: type, only: str = "") -> Any:
+    """A group of settings."""
+    return field(default_factory=kind, metadata={"only": only})
+
+
 @dataclass
 class TaskConfig:
-    """The environment. What is null is as the task is tested."""
+    """The environment. null leaves a setting as the task was measured."""
 
-    name: str = MISSING
-    obs: str = "state"  # state | pixels
-    impl: str | None = None  # physics: jax (MJX) | warp (MJX-Warp) | auto
-    graph_mode: str | None = None  # CUDA graphs of MJX-Warp: warp | warp_staged | warp_staged_ex
-    action_repeat: int = 1
-    iterations: int | None = None
-    ls_iterations: int | None = None
-    reset_pool: int = 64  # reset states in stock, per seed
-    reset_refresh: int = 16  # of them drawn anew each epoch
+    name: str = text(MISSING)
+    obs: str = choice("state", "state", "pixels")
+    impl: str | None = choice(None, None, "jax", "warp", "auto")  # physics: MJX or MJX-Warp
+    graph_mode: str | None = choice(None, None, "warp", "warp_staged", "warp_staged_ex")  # CUDA
+    action_repeat: int = count(1)
+    iterations: int | None = count(None)  # of the constraint solver
+    ls_iterations: int | None = count(None)  # of its line search
+    reset_pool: int = count(64)  # reset states in stock, per seed
+    reset_refresh: int = count(16)  # of them drawn anew each epoch
 
 
 @dataclass
 class PixelsConfig:
-    """With task.obs=pixels: what is seen, and the networks that see it."""
+    """Images, and the networks that read them."""
 
-    size: int = 84  # height and width in pixels
-    frames: int = 3  # images in an observation
-    camera: int | None = None  # null: DrQ-v2's, 0, of quadrupeds 2
-    shadows: bool = True
-    skybox: bool = True
-    textures: bool = True
-    channels: int = 32  # of each of the encoder's four convolutions
-    trunk: int = 50  # features that every head makes of the encoder's
-    shift: int = 4  # pixels by which images are shifted at random in updates, at most
+    size: int = count(84, least=20)  # height and width in pixels
+    frames: int = count(3)  # images in an observation
+    camera: int | None = count(None, least=0)  # null is DrQ-v2's: 0, or 2 for quadrupeds
+    shadows: bool = flag(True)
+    skybox: bool = flag(True)
+    textures: bool = flag(True)
+    channels: int = count(32)  # of each of the encoder's four convolutions
+    trunk: int = count(50)  # features that every head makes of the encoder's
+    shift: int = count(4, least=0)  # an update shifts images by at most this many pixels
 
 
 @dataclass
 class ActorConfig:
-    """The policy class and its network."""
+    """The policy's network and its learning rate.
 
-    name: str = MISSING  # fpmd_r | fpmd_m
-    hidden: list[int] = field(default_factory=lambda: [256, 256, 256])
-    activation: str = "mish"
-    layer_norm: bool = False
-    flow_steps: int = 1  # network calls for a sample in training
-    prior_std: float = 0.5  # scale of the noise that samples start from; training noise is N(0, I)
-    equal_time_share: float = 0.0  # FPMD-M: share of the training pairs with r = t
-    time_power: float = 1.0  # FPMD-R: training times are u^time_power, u ~ U(0, 1)
+    The rate is lr for decay_begin policy updates, and falls linearly to final_lr at decay_end.
+    """
 
-
-@dataclass
-class ImprovementConfig:
-    """The mirror-descent step: candidates and importance weights."""
-
-    candidates: int = 32  # best-of-N for acting, TD target and regression
-    weights: str = "normalized"  # normalized | scaled | submission
-    temperature: float = 3.0  # T of `normalized` and `scaled`
-    stats_rate: float = 0.001  # of the running mean and std of Q
-
-
-@dataclass
-class NoiseConfig:
-    """Exploration noise of std scale * alpha; alpha is annealed by Adam on log alpha."""
-
-    scale: float = 0.1
-    init_alpha: float = 5.0
-    lr: float = 7e-3
-    interval: int = 250  # updates between two Adam steps
-    target_entropy: float = -1.5  # per action dimension
+    hidden: list[int] = widths(256, 256, 256)
+    activation: str = choice("mish", "mish", "relu", "silu", "gelu")
+    layer_norm: bool = flag(False)
+    lr: float = real(3e-4, above=0)
+    final_lr: float = real(3e-5, least=0)
+    decay_begin: int = count(25_000, least=0)
+    decay_end: int = count(75_000, least=0)
 
 
 @dataclass
 class CriticConfig:
     """Twin critics: scalar with squared error, or HL-Gauss categorical over [v_min, v_max]."""
 
-    kind: str = "scalar"  # scalar | hl_gauss
-    hidden: list[int] = field(default_factory=lambda: [256, 256, 256])
-    activation: str = "mish"
-    layer_norm: bool = False
-    lr: float = 3e-4
-    tau: float = 0.005
-    bins: int = 101
-    v_min: float = 0.0
-    v_max: float = 100.0
-    sigma_bins: float = 0.75  # std of the HL-Gauss target in bin widths
+    kind: str = choice("scalar", "scalar", "hl_gauss")
+    hidden: list[int] = widths(256, 256, 256)
+    activation: str = choice("mish", "mish", "relu", "silu", "gelu")
+    layer_norm: bool = flag(False)
+    lr: float = real(3e-4, above=0)
+    tau: float = real(0.005, above=0, most=1)  # share of the critic in each target update
+    bins: int = count(101, least=2, only="critic.kind=hl_gauss")
+    v_min: float = real(0.0, only="critic.kind=hl_gauss")
+    v_max: float = real(100.0, only="critic.kind=hl_gauss")
+    # std of the HL-Gauss target in bin widths
+    sigma_bins: float = real(0.75, above=0, only="critic.kind=hl_gauss")
 
 
 @dataclass
-class ActorOptimConfig:
-    """Policy rate: lr for decay_begin policy updates, then linear to final_lr at decay_end."""
+class AlgorithmConfig:
+    """What every algorithm has: its name, which is a file of configs/algorithm."""
 
-    lr: float = 3e-4
-    final_lr: float = 3e-5
-    decay_begin: int = 25_000
-    decay_end: int = 75_000
+    name: str = text(MISSING)
+
+
+@dataclass
+class NoiseConfig:
+    """Exploration noise of std scale * alpha; Adam anneals log alpha."""
+
+    scale: float = real(0.1, above=0)
+    init_alpha: float = real(5.0, above=0)
+    lr: float = real(7e-3)
+    interval: int = count(250, most=LARGEST_INTERVAL)  # updates between two Adam steps
+    target_entropy: float = real(-1.5)  # per action dimension
+
+
+@dataclass
+class FpmdConfig(AlgorithmConfig):
+    """Flow Policy Mirror Descent (arXiv 2507.23675); the defaults are the released settings."""
+
+    flow_steps: int = count(1)  # network calls for a sample in training
+    prior_std: float = real(0.5, above=0)  # of the noise that samples start from
+    candidates: int = count(32)  # best-of-N for acting, TD target and regression
+    weights: str = choice("submission", "normalized", "scaled", "submission")
+    temperature: float = real(3.0, above=0, only="algorithm.weights=normalized|scaled")
+    stats_rate: float = real(0.001, above=0, most=1)  # of the running mean and std of Q
+    policy_delay: int = count(2, most=LARGEST_INTERVAL)  # critic updates per policy update
+    noise: NoiseConfig = group(NoiseConfig)
+
+
+@dataclass
+class FpmdRConfig(FpmdConfig):
+    """FPMD-R: a rectified flow."""
+
+    time_power: float = real(1.0, least=1)  # training times are u^time_power, u ~ U(0, 1)
+
+
+@dataclass
+class FpmdMConfig(FpmdConfig):
+    """FPMD-M: a MeanFlow."""
+
+    equal_time_share: float = real(0.0, least=0, most=1)  # share of training pairs with r = t
+
+
+ALGORITHMS: dict[str, type[AlgorithmConfig]] = {"fpmd_m": FpmdMConfig, "fpmd_r": FpmdRConfig}
+"""The settings of each algorithm, by its name."""
 
 
 @dataclass
 class LearnConfig:
-    gamma: float = 0.99
-    reward_scale: float = 0.2
-    batch: int = 256
-    n_step: int = 1
-    updates: int = 1  # critic updates per learn call
-    collect_steps: int = 1  # vector steps between learn calls
-    policy_delay: int = 2  # critic updates per policy and target update
-    replay: int = 1_000_000  # transitions per seed
-    normalize_obs: bool = False
-    dtype: str = "float32"  # float32 | bfloat16: what the networks compute in
+    """Learning, whatever the algorithm."""
+
+    gamma: float = real(0.99, least=0, most=1)
+    reward_scale: float = real(0.2, above=0)
+    batch: int = count(256)
+    n_step: int = count(1)
+    updates: int = count(1)  # critic updates per learn call
+    collect_steps: int = count(1)  # vector steps between learn calls
+    replay: int = count(1_000_000)  # transitions per seed
+    normalize_obs: bool = flag(False)
+    dtype: str = choice("float32", "float32", "bfloat16")  # in which the networks compute
 
 
 @dataclass
 class EvalConfig:
-    episodes: int = 10  # per seed
-    every: int = 1  # epochs
+    """Evaluations during training."""
+
+    episodes: int = count(10)  # per seed
+    every: int = count(1)  # epochs
 
 
 @dataclass
 class CheckpointConfig:
-    every: int = 1  # epochs
-    keep: int = 2
-    best: bool = True
-    replay: bool = True  # false: smaller checkpoints, but a resumed run refills its replay
-    video: bool = False  # of an episode, in videos/
+    """What is kept on disk."""
+
+    every: int = count(1)  # epochs
+    keep: int = count(2)
+    best: bool = flag(True)
+    replay: bool = flag(True)  # false: smaller checkpoints, but a resumed run refills its replay
+    video: bool = flag(False)  # of an episode, in videos/
 
 
 @dataclass
 class Config:
     """One training run. Counts are per seed: `env_steps=1000000 seeds=4` steps 4M in all."""
 
-    task: TaskConfig = field(default_factory=TaskConfig)
-    pixels: PixelsConfig = field(default_factory=PixelsConfig)
-    actor: ActorConfig = field(default_factory=ActorConfig)
-    actor_optim: ActorOptimConfig = field(default_factory=ActorOptimConfig)
-    improvement: ImprovementConfig = field(default_factory=ImprovementConfig)
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    learn: LearnConfig = field(default_factory=LearnConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    preset: str = MISSING
-    num_envs: int = 64  # per seed
-    env_steps: int = 1_000_000  # per seed, warm-up included
-    warmup_steps: int = 5_000  # env steps of uniform random actions
-    epoch_steps: int = 20_000  # env steps between two returns to the host
-    seeds: int = 1
-    seed: int = 0  # of the first seed; the others follow
-    runs: str = "runs"
-    name: str = "${preset}-s${seed}"
+    task: TaskConfig = group(TaskConfig)
+    pixels: PixelsConfig = group(PixelsConfig, only="task.obs=pixels")
+    algorithm: AlgorithmConfig = field(default=MISSING, metadata={"only": ""})
+    actor: ActorConfig = group(ActorConfig)
+    critic: CriticConfig = group(CriticConfig)
+    learn: LearnConfig = group(LearnConfig)
+    eval: EvalConfig = group(EvalConfig)
+    checkpoint: CheckpointConfig = group(CheckpointConfig)
+    preset: str = text(MISSING)
+    num_envs: int = count(64)  # per seed
+    env_steps: int = count(1_000_000, most=2**53)  # per seed, warm-up included
+    warmup_steps: int = count(5_000, least=0)  # env steps of uniform random actions
+    epoch_steps: int = count(20_000)  # env steps between two returns to the host
+    seeds: int = count(1)
+    seed: int = count(0, least=0, most=2**32 - 1)  # of the first seed; the others follow
+    runs: str = text("runs")
+    name: str = text("${preset}-s${seed}")
 
     @property
     def folder(self) -> Path:
-        return Path(self.runs) / self.task.name / self.actor.name / self.name
+        return Path(self.runs) / self.task.name / self.algorithm.name / self.name
 
     @property
     def steps_per_iteration(self) -> int:

@@ -1,62 +1,125 @@
-"""The policy as it acts."""
+"""The deployed policy: one pure function from the task's observation to the task's action.
 
-import re
-from dataclasses import dataclass
+Evaluation, the original simulators, videos and latency all act through it, so that what is measured
+is what is shipped.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from fpmd_mjx.config.schema import ConfigError
-from fpmd_mjx.program import Policy, Program
+from envs.base import TaskSpec
+from envs.wrappers import rescale
+from fpmd_mjx.algorithms import make_algorithm
+from fpmd_mjx.algorithms.base import ONE_STEP, Algorithm, Mode, Policy
+from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.data import normalizer
+from fpmd_mjx.program import Program
 from fpmd_mjx.seeds import over_seeds
 
 
 @dataclass(frozen=True)
-class Mode:
-    """kind: one_step | one_step_sampled | best_of_n | steps; steps: network calls of a sample."""
+class Layout:
+    """What a policy reads and writes, as checkpoints keep it.
 
-    kind: str
-    steps: int = 1
+    Attributes:
+        task: name of the task.
+        obs_shape: of an observation: (obs_size,), or (frames, height, width, 3) uint8.
+        action_low: (action_size,), the task's units.
+        action_high: (action_size,), the task's units.
+        control_dt: seconds that an action lasts.
+    """
+
+    task: str
+    obs_shape: tuple[int, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    control_dt: float
 
     @classmethod
-    def parse(cls, text: str) -> "Mode":
-        """`one_step`, `one_step_sampled`, `best_of_n` or `steps=K`; otherwise ConfigError."""
-        match = re.fullmatch(r"steps=([1-9]\d*)", text)
-        if match:
-            return cls("steps", int(match.group(1)))
-        if text in ("one_step", "one_step_sampled", "best_of_n"):
-            return cls(text)
-        raise ConfigError(
-            f"mode={text} is unknown: choose one_step, one_step_sampled, best_of_n or steps=K."
-        )
+    def of(cls, spec: TaskSpec) -> "Layout":
+        low, high = (tuple(map(float, x)) for x in (spec.action_low, spec.action_high))
+        return cls(spec.name, spec.obs_shape, low, high, spec.control_dt)
 
-    def __str__(self) -> str:
-        return f"steps={self.steps}" if self.kind == "steps" else self.kind
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "Layout":
+        """The layout that `to_json` wrote."""
+        fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return cls(**fields)
 
-
-ONE_STEP = Mode("one_step")
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def prepare(program: Program, mode: Mode, policy: Policy) -> Policy:
-    """The policy as `act` takes it: what does not depend on observations is done here, once."""
-    if mode.kind != "one_step":
-        return policy
-    return policy.replace(actor=over_seeds(program.agent.actor.deploy)(policy.actor))
+@dataclass(frozen=True, eq=False)
+class PolicySpec:
+    """The fixed part of a policy: how its parameters act, and on what."""
+
+    algorithm: Algorithm
+    layout: Layout
+
+    @classmethod
+    def of(cls, config: Config, layout: Layout) -> "PolicySpec":
+        """Of a run's config; no environment is built."""
+        algorithm = make_algorithm(config, layout.obs_shape, len(layout.action_low))
+        return cls(algorithm, layout)
+
+    @classmethod
+    def of_program(cls, program: Program) -> "PolicySpec":
+        return cls(program.algorithm, Layout.of(program.vector.env.spec))
+
+    def check(self, mode: Mode) -> None:
+        """Raises ConfigError if the algorithm has no such mode."""
+        if mode.kind not in self.algorithm.modes:
+            known = ", ".join(x.replace("steps", "steps=K") for x in self.algorithm.modes)
+            raise ConfigError(f"mode={mode} is none of this algorithm's: choose one of {known}.")
 
 
-def act(program: Program, mode: Mode, policy: Policy, obs: jax.Array, keys: jax.Array) -> jax.Array:
-    """Actions of all seeds: obs (seeds, n, ...) -> (seeds, n, action_size) in [-1, 1].
+class Deployed(struct.PyTreeNode):
+    """A policy that acts; made by `deployable`. Leaves may have a leading seed axis under vmap."""
 
-    policy: what `prepare` made for this mode.
+    policy: Policy
+    spec: PolicySpec = struct.field(pytree_node=False)
+    mode: Mode = struct.field(pytree_node=False)
+
+    def __call__(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Normalises, encodes, acts, clips and rescales.
+
+        Args:
+            obs: (batch, *obs_shape), as the task gives them.
+            key: of the mode's randomness; `one_step` needs none.
+
+        Returns:
+            Actions (batch, action_size) float32 in the task's units.
+        """
+        layout = self.spec.layout
+        obs = normalizer.apply(self.policy.normalizer, obs)
+        action = self.spec.algorithm.act(self.policy, obs, key, self.mode)
+        low, high = (jnp.asarray(x, jnp.float32) for x in (layout.action_low, layout.action_high))
+        return rescale(action, low, high)
+
+
+def deployable(policy: Policy, spec: PolicySpec, mode: Mode = ONE_STEP) -> Deployed:
+    """The policy of one seed as a function of observations; what does not depend on them is done
+    here, once.
+
+    Raises:
+        ConfigError: if the algorithm has no such mode.
     """
-    actor = program.agent.actor
+    spec.check(mode)
+    return Deployed(spec.algorithm.deploy(policy, mode), spec, mode)
 
-    def one_seed(policy: Policy, obs: jax.Array, key: jax.Array) -> jax.Array:
-        obs = program.agent.see(policy.encoder, policy.normalizer, obs)
-        if mode.kind == "one_step":
-            return actor.one_step(policy.actor, obs)
-        if mode.kind == "best_of_n":
-            return program.agent.act(policy.actor, policy.critic, obs, key)[0]
-        return actor.sample(policy.actor, obs, key, mode.steps)
 
-    return jnp.clip(over_seeds(one_seed)(policy, obs, keys), -1.0, 1.0)
+def deployed_seeds(program: Program, mode: Mode, policy: Policy) -> Deployed:
+    """The deployed policies of all seeds: leaves (seeds, ...)."""
+    spec = PolicySpec.of_program(program)
+    return over_seeds(lambda one: deployable(one, spec, mode))(policy)
+
+
+def act_seeds(deployed: Deployed, obs: jax.Array, keys: jax.Array) -> jax.Array:
+    """Actions of all seeds: obs (seeds, n, ...), keys (seeds,) -> (seeds, n, action_size) in the
+    task's units."""
+    return over_seeds(lambda one, obs, key: one(obs, key))(deployed, obs, keys)

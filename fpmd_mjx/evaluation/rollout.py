@@ -17,8 +17,9 @@ import envs
 from envs.base import State
 from envs.originals import RealEnv, RealInPixels, RepeatedReal
 from envs.wrappers import flatten, is_sound, unflatten
-from fpmd_mjx.evaluation.deploy import Mode, act, prepare
-from fpmd_mjx.program import Policy, Program, camera
+from fpmd_mjx.algorithms.base import Mode, Policy
+from fpmd_mjx.evaluation.deploy import act_seeds, deployed_seeds
+from fpmd_mjx.program import Program, camera
 from fpmd_mjx.seeds import split
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def watched(
     """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
     leaves (steps, ...), steps to the time limit whenever the episodes end."""
     vector = program.vector
-    policy = prepare(program, mode, policy)
+    deployed = deployed_seeds(program, mode, policy)
     keys, reset_keys = split(keys, 2)
     state = vector.reset(reset_keys, episodes)
     lead = (keys.shape[0], episodes)
@@ -54,7 +55,7 @@ def watched(
         state, keys, alive, ret, length = carry
         seen = watch(state)
         keys, act_keys = split(keys, 2)
-        state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
+        state = vector.physics(state, act_seeds(deployed, state.obs, act_keys))
         alive &= unflatten(is_sound(flatten(state)), lead[0])
         ret += jnp.where(alive, state.reward, 0.0)
         length += alive
@@ -85,19 +86,16 @@ def real_rollout(
     obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
     ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
     alive = np.ones(len(simulators), bool)
-    policy = jax.jit(partial(prepare, program, mode))(policy)
-    policy_step = jax.jit(partial(act, program, mode))
+    deployed = jax.jit(partial(deployed_seeds, program, mode))(policy)
+    act = jax.jit(act_seeds)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
     next_keys = jax.jit(partial(split, count=2))
     for t in range(vector.episode_steps):
         keys, act_keys = next_keys(keys)
         seen = obs.reshape(seeds, episodes, *obs.shape[1:])
-        action = np.asarray(policy_step(policy, seen, act_keys))
-        native = spec.action_low + (action + 1) * 0.5 * (spec.action_high - spec.action_low)
+        action = np.asarray(act(deployed, seen, act_keys)).reshape(len(simulators), -1)
         for i in np.flatnonzero(alive):
-            obs[i], reward, terminated, truncated = simulators[i].step(
-                native.reshape(len(simulators), -1)[i]
-            )
+            obs[i], reward, terminated, truncated = simulators[i].step(action[i])
             ret[i] += reward
             length[i] += spec.action_repeat
             alive[i] = not (terminated or truncated)

@@ -12,10 +12,10 @@ import envs
 from envs.base import State
 from envs.render.pixels import Camera
 from envs.render.video import How, NoRendererError, Painter, thin
+from fpmd_mjx.algorithms.base import Mode, Policy
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.evaluation import rollout
-from fpmd_mjx.evaluation.deploy import Mode
-from fpmd_mjx.program import Policy, Program, make_task
+from fpmd_mjx.program import Program, make_task
 
 
 class Recorder:

@@ -4,6 +4,7 @@ Every function takes the parameters first and returns the twins on a leading axi
 HL-Gauss: Farebrother et al., arXiv 2403.03950. Clipped double Q: Fujimoto et al., arXiv 1802.09477.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -34,8 +35,8 @@ class Critic(Protocol):
         ...
 
 
-def minimum(critic: Critic, params: Params):
-    """(obs, action) -> min over the twins, (...,)."""
+def minimum(critic: Critic, params: Params) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The minimum of the twins, a function of (obs, action): (...,)."""
     return lambda obs, action: jnp.min(critic.values(params, obs, action), 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fpmd_mjx.evaluation.deploy import ONE_STEP
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.evaluation.rollout import rollout
 from fpmd_mjx.program import Program
 from fpmd_mjx.seeds import eval_keys

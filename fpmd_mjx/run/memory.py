@@ -34,8 +34,8 @@ def plan(program: Program) -> dict[str, int]:
     widest = sum(config.actor.hidden) + 2 * sum(config.critic.hidden)
     if config.critic.kind == "hl_gauss":
         widest += 2 * config.critic.bins
-    acting = config.seeds * config.improvement.candidates * max(learn.batch, config.num_envs)
-    encoder = program.agent.encoder
+    acting = config.seeds * program.algorithm.candidates * max(learn.batch, config.num_envs)
+    encoder = program.algorithm.networks.encoder
     seen = config.pixels.trunk if spec.images else spec.obs_size
     of_one = size(state.env.env.obs) // (config.seeds * config.num_envs)
     return {
@@ -92,8 +92,8 @@ def check(config: Config, planned: dict[str, int], available: int) -> None:
         "parameters": f"actor.hidden={config.actor.hidden} or critic.hidden={config.critic.hidden}",
         "environments": f"num_envs={config.num_envs}",
         "batches": f"learn.batch={config.learn.batch} or learn.updates={config.learn.updates}",
-        "activations": f"improvement.candidates={config.improvement.candidates} or "
-        f"learn.batch={config.learn.batch}",
+        "activations": f"learn.batch={config.learn.batch}, num_envs={config.num_envs} or the "
+        "actions that the algorithm draws for a state (algorithm.candidates)",
     }[largest]
     raise ConfigError(
         f"the run needs {human(total)} of the device's {human(available)}, of which "

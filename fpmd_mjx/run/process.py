@@ -30,6 +30,11 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, _PARENT: str(os.getpid()), **changes}
 
 
+def has_parent() -> bool:
+    """Whether this process was started with `child_environment`."""
+    return _PARENT in os.environ
+
+
 def end_with_parent() -> None:
     """Lets the system kill this process when the one that started it ends, however that ends: a
     process that nobody waits for would hold its device. Linux alone has this.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from envs.render.pixels import Camera
 from envs.render.video import How
+from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.config.schema import ConfigError
-from fpmd_mjx.evaluation.deploy import Mode
 from fpmd_mjx.evaluation.video import Recorder, video_path
 from fpmd_mjx.run.compile import use_compile_cache
 from fpmd_mjx.run.folder import load_policy

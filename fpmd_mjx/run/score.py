@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 import envs
+from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.config.schema import ConfigError
-from fpmd_mjx.evaluation.deploy import Mode
 from fpmd_mjx.evaluation.rollout import real_rollout, rollout
 from fpmd_mjx.report import records, statistics
 from fpmd_mjx.run.compile import use_compile_cache

@@ -1,4 +1,4 @@
-"""Suites: configs/suite/NAME.yaml names tasks x actors x seeds; every cell is a run folder.
+"""Suites: configs/suite/NAME.yaml names tasks x algorithms x seeds; every cell is a run folder.
 
 Finished cells are skipped and interrupted ones continued, so the same command ends what an earlier
 one began. After every cell the table and the curves are drawn anew.
@@ -14,7 +14,7 @@ import yaml
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import Config, ConfigError
 
-_CELL_KEYS = {"tasks", "actors", "overrides"}
+_CELL_KEYS = {"tasks", "algorithms", "overrides"}
 _KEYS = {"description", "preset", "seeds", "episodes", "cells"}
 
 
@@ -44,8 +44,8 @@ def load_suite(name: str, overrides: list[str]) -> Suite:
     for group in tree["cells"]:
         _only(group, _CELL_KEYS, path)
         for task in group["tasks"]:
-            for actor in group["actors"]:
-                chosen = [f"task={task}", f"actor={actor}", f"preset={tree['preset']}"]
+            for algorithm in group["algorithms"]:
+                chosen = [f"task={task}", f"algorithm={algorithm}", f"preset={tree['preset']}"]
                 chosen += [f"seeds={tree['seeds']}", f"name={name}"]
                 cells.append(configs.load(chosen + group.get("overrides", []) + overrides))
     return Suite(name, tree["description"], tuple(cells), tree["episodes"])
@@ -79,7 +79,7 @@ def finished(config: Config) -> bool:
 def _score(config: Config, episodes: int, display: Any) -> None:
     """one_step of the final policy in both simulators, unless summary.json has the scores."""
     import envs
-    from fpmd_mjx.evaluation.deploy import Mode
+    from fpmd_mjx.algorithms.base import Mode
     from fpmd_mjx.report import tables
     from fpmd_mjx.run.score import SUMMARY_KEY, score_run, span
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.render.pixels import Camera
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.config.rules import validate
 from fpmd_mjx.config.schema import Config
-from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.evaluation.video import Recorder, video_path
 from fpmd_mjx.program import Program, TrainState, make_program
 from fpmd_mjx.report import records, statistics
@@ -56,7 +56,7 @@ def _train(program: Program, folder: Path, display: Display, plan: str) -> dict[
     with checkpoints(config, folder) as saved, stop_signals() as stop:
         run = _Run(program, compiled, folder, saved)
         display.begin(
-            f"{config.task.name} {config.actor.name}",
+            f"{config.task.name} {config.algorithm.name}",
             run.env_steps,
             run.env_steps_at(config.epochs),
         )
@@ -201,7 +201,7 @@ class _Run:
         config, updates = self.config, int(self.state.updates)
         return {
             "task": config.task.name,
-            "actor": config.actor.name,
+            "actor": config.algorithm.name,
             "preset": config.preset,
             "seeds": config.seeds,
             "num_envs": config.num_envs,

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fpmd_mjx.algorithms.base import ActorBatch, make_actor
-from fpmd_mjx.algorithms.flow_policy import FlowPolicy
+from fpmd_mjx.algorithms.base import Networks
+from fpmd_mjx.algorithms.flow_policy import FlowPolicy, make_flow_policy
 from fpmd_mjx.bench.floor import flops
-from fpmd_mjx.config.schema import ActorConfig
+from fpmd_mjx.config.schema import ALGORITHMS, ActorConfig
 from fpmd_mjx.flows.meanflow import MeanFlow
 from fpmd_mjx.flows.rectified import RectifiedFlow
+from fpmd_mjx.nn.encoders import Identity
 from fpmd_mjx.nn.networks import ACTIVATIONS, MLP
 
 MU = 0.3
@@ -22,6 +23,14 @@ RAYLEIGH = np.sqrt(np.pi / 2)  # E |x| of x ~ N(0, I) in two dimensions
 
 # LLVM's passes cost more than they save in a program that runs for a second.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def made(
+    name: str, actor: ActorConfig, obs: int, action: int, dtype: Any = jnp.float32
+) -> FlowPolicy:
+    """The policy of an algorithm with its default settings."""
+    networks = Networks(Identity(obs), None, action, dtype, 0)  # type: ignore[arg-type]
+    return make_flow_policy(ALGORITHMS[name](name=name), actor, networks)  # type: ignore[arg-type]
 
 
 class FormulaNet(nn.Module):
@@ -136,7 +145,7 @@ def test_the_deployed_action_is_one_call_from_the_origin(flow: Any) -> None:
 
 @pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
 def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
-    policy = make_actor(ActorConfig(name=name, hidden=[8]), 3, 2, jnp.float32)
+    policy = made(name, ActorConfig(hidden=[8]), 3, 2)
     params = jit(policy.init)(jax.random.key(0))
     obs = np.random.default_rng(1).standard_normal((4, 5, 3)).astype(np.float32)
     act, deployed = jit(policy.one_step), jit(policy.deploy)(params)
@@ -153,9 +162,8 @@ def test_a_made_policy_acts_on_any_leading_axes(name: str) -> None:
 def test_the_deployed_action_is_the_flows_one_step(
     name: str, activation: str, layer_norm: bool, dtype: str
 ) -> None:
-    config = ActorConfig(name=name, hidden=[32, 32], activation=activation, layer_norm=layer_norm)
-    policy = make_actor(config, 5, 3, jnp.dtype(dtype))
-    assert isinstance(policy, FlowPolicy)
+    config = ActorConfig(hidden=[32, 32], activation=activation, layer_norm=layer_norm)
+    policy = made(name, config, 5, 3, jnp.dtype(dtype))
     shapes = jax.eval_shape(policy.init, jax.random.key(0))
     rng = np.random.default_rng(0)  # biases and scales too, which begin at 0 and 1
     params = jax.tree.map(lambda x: rng.normal(0.2, 0.5, x.shape).astype(np.float32), shapes)
@@ -176,8 +184,8 @@ def test_the_deployed_action_is_the_flows_one_step(
 @pytest.mark.parametrize("name", ["fpmd_r", "fpmd_m"])
 def test_a_deployed_policy_is_an_mlp_of_obs(name: str) -> None:
     """It has the parameters and the arithmetic of one, and a step from the origin."""
-    config = ActorConfig(name=name, hidden=[32, 32])
-    policy = make_actor(config, 5, 3, jnp.float32)
+    config = ActorConfig(hidden=[32, 32])
+    policy = made(name, config, 5, 3)
     mlp = MLP((32, 32), 3, config.activation, config.layer_norm)
     obs, key = jnp.zeros((200, 5)), jax.random.key(0)
     wanted = jax.eval_shape(mlp.init, key, obs)
@@ -213,13 +221,11 @@ def test_the_loss_is_the_weighted_mean_of_the_errors() -> None:
     action, weight = rng.uniform(-1, 1, (5000, 2)), rng.exponential(1, 5000)
     flow = SpyFlow()
     policy = FlowPolicy(flow, StillNet(), 1, 2, prior_std=0.5)  # type: ignore[arg-type]
-    batch = ActorBatch(
-        *(jnp.asarray(x, jnp.float32) for x in (np.zeros((5000, 1)), action, weight))
-    )
-    loss = policy.loss({}, lambda obs, action: obs, batch, jax.random.key(0))
+    obs, target, w = (jnp.asarray(x, jnp.float32) for x in (np.zeros((5000, 1)), action, weight))
+    loss = policy.loss({}, obs, target, w, jax.random.key(0))
     wanted = np.mean(weight * np.sum(action**2, -1))
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
-    np.testing.assert_array_equal(flow.target, batch.action)
+    np.testing.assert_array_equal(flow.target, target)
     # training noise is N(0, I) whatever the prior, a time for each sample; 4 standard errors
     assert flow.times[0].shape == (5000,)
     assert float(jnp.std(flow.noise)) == pytest.approx(1.0, rel=0.03)

@@ -14,9 +14,11 @@ import numpy as np
 import optax
 import pytest
 
-from fpmd_mjx.algorithms.base import ActorBatch, make_actor
-from fpmd_mjx.algorithms.improvement import WEIGHTS, QStats
-from fpmd_mjx.config.schema import ActorConfig
+from fpmd_mjx.algorithms.base import Networks
+from fpmd_mjx.algorithms.flow_policy import make_flow_policy
+from fpmd_mjx.algorithms.weights import FORMS, QStats
+from fpmd_mjx.config.schema import ALGORITHMS, ActorConfig
+from fpmd_mjx.nn.encoders import Identity
 
 OLD_MEAN, OLD_STD = np.array([-0.2, 0.1]), 0.6
 CURVATURE, TOP = np.array([4.0, 1.0]), np.array([0.5, -0.4])
@@ -44,7 +46,7 @@ def value(action: jax.Array) -> jax.Array:
 
 
 def weigh(kind: str, action: jax.Array) -> jax.Array:
-    return WEIGHTS[kind](value(action), STATS, jnp.float32(1.0), TEMPERATURE)
+    return FORMS[kind](value(action), STATS, jnp.float32(1.0), TEMPERATURE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,8 +64,9 @@ def test_weighted_old_samples_are_samples_of_the_new_policy(kind: str) -> None:
 @functools.cache
 def fitter(name: str) -> Any:
     """(kind of the weights, key) -> 10,000 actions of the fitted policy; compiled once a policy."""
-    config = ActorConfig(name=name, hidden=[48, 48], prior_std=1.0)  # the prior of the training
-    actor = make_actor(config, 1, 2, jnp.float32)
+    settings = ALGORITHMS[name](name=name, prior_std=1.0)  # type: ignore[call-arg]
+    networks = Networks(Identity(1), None, 2, jnp.float32, 0)  # type: ignore[arg-type]
+    actor = make_flow_policy(settings, ActorConfig(hidden=[48, 48]), networks)  # type: ignore
     updates, size = 800, 256
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, updates))
     obs = jnp.zeros((size, 1))
@@ -75,10 +78,7 @@ def fitter(name: str) -> Any:
             action_key, loss_key = jax.random.split(key)
             action = OLD_MEAN + OLD_STD * jax.random.normal(action_key, (size, 2))
             weight = jnp.stack([weigh(name, action) for name in KINDS])[kind]
-            batch = ActorBatch(obs, action, weight)
-            gradient = jax.grad(actor.loss)(
-                params, lambda obs, action: value(action), batch, loss_key
-            )
+            gradient = jax.grad(actor.loss)(params, obs, action, weight, loss_key)
             change, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, change), state), None
 

@@ -15,7 +15,7 @@ def toy(plain: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setattr(
         fpmd_mjx.program,
         "make_program",
-        lambda config: Program(config, plain.program.agent, plain.program.vector),
+        lambda config: Program(config, plain.program.algorithm, plain.program.vector),
     )
     monkeypatch.setattr(compiling, "compile_program", lambda program: plain.compiled)
     monkeypatch.setattr(compiling, "use_compile_cache", lambda: None)

@@ -59,9 +59,9 @@ def toy(*overrides: str) -> Program:
 def test_an_update_is_its_forward_and_backward_passes() -> None:
     """Of networks with one layer so wide that the rest is small, FPMD-R with one candidate."""
     width, batch = 2048, 64
-    words = ("actor=fpmd_r", f"learn.batch={batch}", "improvement.candidates=1")
-    words += ("actor.flow_steps=1", f"actor.hidden=[{width}]", f"critic.hidden=[{width}]")
-    once = toy(*words, "learn.policy_delay=1")
+    words = ("algorithm=fpmd_r", f"learn.batch={batch}", "algorithm.candidates=1")
+    words += ("algorithm.flow_steps=1", f"actor.hidden=[{width}]", f"critic.hidden=[{width}]")
+    once = toy(*words, "algorithm.policy_delay=1")
     spec = once.vector.env.spec
     inputs, outputs = 2 * width * (spec.obs_size + spec.action_size), 2 * width
     embedded = 2 * width * 16  # the same in all of a sample, and there multiplied once
@@ -74,13 +74,13 @@ def test_an_update_is_its_forward_and_backward_passes() -> None:
     assert critics + policy < found
     # Activations, the embedding, and Adam.
     assert found == pytest.approx(critics + policy, rel=0.2)
-    delayed = floor.update_flops(toy(*words, "learn.policy_delay=4"))
+    delayed = floor.update_flops(toy(*words, "algorithm.policy_delay=4"))
     assert found - delayed == pytest.approx(0.75 * loss, rel=0.2)
-    assert floor.update_flops(toy(*words, "learn.policy_delay=1", "seeds=2")) == 2 * found
+    assert floor.update_flops(toy(*words, "algorithm.policy_delay=1", "seeds=2")) == 2 * found
 
 
 def test_the_floor_is_the_slower_of_arithmetic_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = toy("learn.policy_delay=1", "learn.updates=3", "seeds=2")
+    program = toy("algorithm.policy_delay=1", "learn.updates=3", "seeds=2")
     monkeypatch.setattr(ceilings, "product", lambda dtype: 1e30)
     monkeypatch.setattr(ceilings, "copy", lambda: 1e6)
     found = floor.floor(program)

@@ -69,13 +69,15 @@ def test_conditions_and_loops_of_unknown_length_wait() -> None:
 
 
 def test_an_update_is_counted() -> None:
-    few = kernels.update_kernels(build(Corridor(), "actor=fpmd_m", "actor.hidden=[16]"))
-    many = kernels.update_kernels(build(Corridor(), "actor=fpmd_m", "actor.hidden=[16,16,16,16]"))
+    few = kernels.update_kernels(build(Corridor(), "algorithm=fpmd_m", "actor.hidden=[16]"))
+    many = kernels.update_kernels(
+        build(Corridor(), "algorithm=fpmd_m", "actor.hidden=[16,16,16,16]")
+    )
     assert 20 < few < many - 3
 
 
 def test_only_a_delayed_policy_makes_an_update_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [compiled(monkeypatch, f"learn.policy_delay={delay}") for delay in (1, 2)]
+    found = [compiled(monkeypatch, f"algorithm.policy_delay={delay}") for delay in (1, 2)]
     assert [each["update_waits"] for each in found] == [0, 1]
     for each in found:
         assert each["update"] > 20

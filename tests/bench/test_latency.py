@@ -14,7 +14,7 @@ NAMES = [*latency.MODES, "gaussian", "diffusion"]
 def test_every_mode_and_reference_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "BATCHES", (3,))
     monkeypatch.setattr(latency, "CHUNK_SECONDS", 0.0)
-    overrides = ["seeds=2", "actor=fpmd_r", "actor.flow_steps=3", "improvement.candidates=5"]
+    overrides = ["seeds=2", "algorithm=fpmd_r", "algorithm.flow_steps=3", "algorithm.candidates=5"]
     program = build(Corridor(), *overrides)
     found = latency.selections(program)
     monkeypatch.setattr(latency, "selections", lambda _: found)

@@ -18,7 +18,7 @@ from ..toy import Corridor, build, words
 # The parameters are much larger than a batch, and the ring than the parameters.
 OVERRIDES = words(
     "seeds=2 epoch_steps=40 learn.collect_steps=2 learn.updates=16 learn.replay=2000000 "
-    "warmup_steps=50 actor=fpmd_r actor.hidden=[256,256] critic.hidden=[256,256]"
+    "warmup_steps=50 algorithm=fpmd_r actor.hidden=[256,256] critic.hidden=[256,256]"
 )
 
 

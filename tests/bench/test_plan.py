@@ -27,14 +27,14 @@ def test_peers_have_settings_of_their_own_which_the_command_may_change() -> None
         assert config.actor.hidden == config.critic.hidden == [256, 256]
         assert configs.load(list(cell.overrides)) == config
         assert cell.variants == tuple(
-            ("actor=fpmd_m", f"improvement.candidates={n}", f"learn.policy_delay={delay}")
+            ("algorithm=fpmd_m", f"algorithm.candidates={n}", f"algorithm.policy_delay={delay}")
             for n in (1, 8, 32)
             for delay in (2, 1)
         )
     words = ["peers-speed", "task=playground/FishSwim", "actor.hidden=[8]", "learn.batch=8"]
-    [cell] = make_plan([*words, "actor=fpmd_r", "improvement.candidates=2"], 3).cells
+    [cell] = make_plan([*words, "algorithm=fpmd_r", "algorithm.candidates=2"], 3).cells
     assert cell.variants == tuple(
-        ("actor=fpmd_r", "improvement.candidates=2", f"learn.policy_delay={delay}")
+        ("algorithm=fpmd_r", "algorithm.candidates=2", f"algorithm.policy_delay={delay}")
         for delay in "21"
     )
     assert make_plan(["learn"], 3).cells[0].variants == ()
@@ -136,8 +136,8 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["peers-speed", "peer_divisor=3"], "peer_divisor=3 is not possible: choose one of 1, 2,"),
         (["learn", "peer=sac"], "peer is of benchmarks peers-speed and peers-return: name one"),
         (["learn", "peer_divisor=2"], "peer_divisor is of benchmarks peers-speed"),
-        (["peers-speed", "actor=sac"], "actor=sac is unknown"),
-        (["peers-speed", "learn.policy_delay=1,0"], "learn.policy_delay=0 is not possible"),
+        (["peers-speed", "algorithm=sac"], "algorithm=sac is unknown"),
+        (["peers-speed", "algorithm.policy_delay=1,0"], "algorithm.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
         (["peers-speed", "task=dmc/cheetah_run"], "peers train on Playground's tasks"),
         (["seeds=1,1"], "seeds=1,1 has a value twice"),

@@ -225,7 +225,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         profile,
         "make_program",
-        lambda config: Program(config, program.agent, program.vector),
+        lambda config: Program(config, program.algorithm, program.vector),
     )
 
 

@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 import itertools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config import rules
-from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError, FpmdConfig
 from fpmd_mjx.program import make_program
 
 
@@ -29,11 +32,11 @@ def is_one_sentence(message: str) -> bool:
 # ------------------------------------------------------------------------------- what ships
 
 
-@pytest.mark.parametrize("actor", configs.choices("actor"))
+@pytest.mark.parametrize("algorithm", configs.choices("algorithm"))
 @pytest.mark.parametrize("preset", configs.choices("preset"))
-def test_every_preset_loads_with_every_actor(preset: str, actor: str) -> None:
-    config = configs.load([f"preset={preset}", f"actor={actor}"])
-    assert (config.preset, config.actor.name) == (preset, actor)
+def test_every_preset_loads_with_every_algorithm(preset: str, algorithm: str) -> None:
+    config = configs.load([f"preset={preset}", f"algorithm={algorithm}"])
+    assert (config.preset, config.algorithm.name) == (preset, algorithm)
     assert config.name == f"{preset}-s0"
     assert (
         config.env_steps <= config.epochs * config.iterations_per_epoch * config.steps_per_iteration
@@ -47,32 +50,35 @@ def test_every_task_loads(task: str) -> None:
 
 def test_the_groups_are_not_empty() -> None:
     assert {"paper", "cpu"} <= set(configs.choices("preset"))
-    assert set(configs.choices("actor")) == {"fpmd_r", "fpmd_m"}
+    assert set(configs.choices("algorithm")) == {"fpmd_r", "fpmd_m"}
     assert "dmc/cartpole_swingup" in configs.choices("task")
 
 
 def test_the_paper_preset_is_the_released_settings() -> None:
     """reference/algorithm.md, "Released settings"."""
-    config = configs.load(["preset=paper", "actor=fpmd_r"])
+    config = configs.load(["preset=paper", "algorithm=fpmd_r"])
     assert (config.env_steps, config.num_envs, config.warmup_steps) == (1_000_000, 5, 30_000)
-    learn = config.learn
+    learn, algorithm = config.learn, config.algorithm
+    assert isinstance(algorithm, FpmdConfig)
     assert (learn.updates, learn.collect_steps, learn.batch) == (1, 1, 256)
     assert (learn.replay, learn.gamma, learn.n_step) == (1_000_000, 0.99, 1)
-    assert (learn.reward_scale, learn.policy_delay) == (0.2, 2)
+    assert (learn.reward_scale, algorithm.policy_delay) == (0.2, 2)
     for net in (config.critic, config.actor):
         assert (net.hidden, net.activation, net.layer_norm) == ([256] * 3, "mish", False)
     assert (config.critic.kind, config.critic.lr, config.critic.tau) == ("scalar", 3e-4, 0.005)
-    optim = config.actor_optim
+    optim = config.actor
     assert (optim.lr, optim.final_lr) == (3e-4, 3e-5)
     assert (optim.decay_begin, optim.decay_end) == (25_000, 75_000)
-    improvement = config.improvement
-    assert (improvement.candidates, improvement.weights) == (32, "submission")
-    assert improvement.stats_rate == 0.001
-    noise = config.noise
-    assert (noise.scale, noise.init_alpha, noise.lr) == (0.1, 5.0, 7e-3)
-    assert (noise.interval, noise.target_entropy) == (250, -1.5)
-    assert (config.actor.flow_steps, config.actor.prior_std) == (20, 0.5)
-    assert configs.load(["preset=paper", "actor=fpmd_m"]).actor.flow_steps == 1
+    assert (algorithm.candidates, algorithm.weights) == (32, "submission")
+    assert algorithm.stats_rate == 0.001
+    assert (algorithm.noise.scale, algorithm.noise.init_alpha, algorithm.noise.lr) == (
+        0.1,
+        5.0,
+        7e-3,
+    )
+    assert (algorithm.noise.interval, algorithm.noise.target_entropy) == (250, -1.5)
+    assert (algorithm.flow_steps, algorithm.prior_std) == (20, 0.5)
+    assert configs.load(["preset=paper", "algorithm=fpmd_m"]).algorithm.flow_steps == 1  # type: ignore
 
 
 def test_the_paper_preset_from_pixels_is_the_released_settings() -> None:
@@ -82,14 +88,14 @@ def test_the_paper_preset_from_pixels_is_the_released_settings() -> None:
     assert (pixels.size, pixels.frames, pixels.shift) == (84, 3, 4)
     assert (pixels.channels, pixels.trunk, pixels.camera) == (32, 50, None)
     assert (config.learn.batch, config.learn.n_step, config.learn.reward_scale) == (256, 1, 1.0)
-    assert config.improvement.temperature == 1.0
+    assert config.algorithm.temperature == 1.0  # type: ignore[attr-defined]
     assert not config.learn.normalize_obs
 
 
-@pytest.mark.parametrize("actor", ["fpmd_m", "fpmd_r"])
-def test_the_wide_paper_preset_is_the_same_work_in_another_order(actor: str) -> None:
-    paper = configs.load(["preset=paper", f"actor={actor}"])
-    wide = configs.load(["preset=paper_wide", f"actor={actor}"])
+@pytest.mark.parametrize("algorithm", ["fpmd_m", "fpmd_r"])
+def test_the_wide_paper_preset_is_the_same_work_in_another_order(algorithm: str) -> None:
+    paper = configs.load(["preset=paper", f"algorithm={algorithm}"])
+    wide = configs.load(["preset=paper_wide", f"algorithm={algorithm}"])
     for config in (paper, wide):
         assert config.env_steps == 1_000_000
         assert config.learn.updates / config.steps_per_iteration == 1 / 5
@@ -145,11 +151,14 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["task=dmc/cartpole_swngup"],
         ["task=dmc/cartpole_swngup", "dmc/cartpole_swingup"],
     ),
-    "unknown actor": (["actor=fpmd_x"], ["actor=fpmd_x", "fpmd_m"]),
+    "unknown actor": (["algorithm=fpmd_x"], ["algorithm=fpmd_x", "fpmd_m"]),
     "unknown preset": (["preset=papr"], ["preset=papr", "paper"]),
-    "unknown policy class": (["actor.name=sac"], ["actor.name=sac", "fpmd_r"]),
+    "name of another algorithm": (
+        ["algorithm.name=fpmd_r"],
+        ["algorithm.name=fpmd_r", "algorithm=fpmd_r"],
+    ),
     "unknown critic": (["critic.kind=c51"], ["critic.kind=c51", "hl_gauss"]),
-    "unknown weights": (["improvement.weights=all"], ["improvement.weights=all", "normalized"]),
+    "unknown weights": (["algorithm.weights=all"], ["algorithm.weights=all", "normalized"]),
     "unknown precision": (["learn.dtype=float16"], ["learn.dtype=float16", "bfloat16"]),
     "unknown backend": (["task.impl=cpp"], ["task.impl=cpp", "warp"]),
     "unknown graph mode": (
@@ -167,7 +176,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "normalised images": (
         ["preset=cpu_pixels", "learn.normalize_obs=true"],
-        ["learn.normalize_obs=True", "leave it false"],
+        ["learn.normalize_obs=true", "leave it false"],
     ),
     "images too small to encode": (["pixels.size=19"], ["pixels.size=19", "at least 20"]),
     "stacks beyond the ring": (
@@ -176,27 +185,80 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no seeds": (["seeds=0"], ["seeds=0", "at least 1"]),
     "no environments": (["num_envs=0"], ["num_envs=0", "at least 1"]),
-    "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "from 0 to 4294967295"]),
     "seed beyond 32 bits": (["seed=4294967295", "seeds=2"], ["seed=4294967295", "2**32"]),
     "endless rate": (["critic.lr=inf"], ["critic.lr=inf", "finite"]),
     "endless support": (["critic.v_max=inf"], ["critic.v_max=inf", "finite"]),
-    "negative noise": (["noise.scale=-0.1"], ["noise.scale=-0.1", "at least 0"]),
+    "negative noise": (
+        ["algorithm.noise.scale=-0.1"],
+        ["algorithm.noise.scale=-0.1", "above 0"],
+    ),
     "target that is no number": (
-        ["noise.target_entropy=nan"],
-        ["noise.target_entropy=nan", "finite"],
+        ["algorithm.noise.target_entropy=nan"],
+        ["algorithm.noise.target_entropy=nan", "finite"],
     ),
     "decay upside down": (
-        ["actor_optim.decay_begin=9", "actor_optim.decay_end=8"],
-        ["actor_optim.decay_begin=9", "actor_optim.decay_end=8"],
+        ["actor.decay_begin=9", "actor.decay_end=8"],
+        ["actor.decay_begin=9", "actor.decay_end=8"],
     ),
     "name outside of the runs": (["name=../x"], ["name=../x", ".."]),
     "absolute name": (["name=/x"], ["name=/x", "leading /"]),
-    "power below one": (["actor.time_power=0.5"], ["actor.time_power=0.5", "at least 1"]),
+    "no noise": (["algorithm.noise.scale=0"], ["algorithm.noise.scale=0", "above 0"]),
+    "solver that never begins": (["task.iterations=-3"], ["task.iterations=-3", "at least 1"]),
+    "camera below the first": (
+        ["preset=cpu_pixels", "pixels.camera=-9"],
+        ["pixels.camera=-9", "at least 0"],
+    ),
+    "interval beyond the counter": (
+        ["algorithm.noise.interval=10000000000"],
+        ["algorithm.noise.interval=10000000000", "from 1 to 65535"],
+    ),
+    "delay beyond the counter": (
+        ["algorithm.policy_delay=65536"],
+        ["algorithm.policy_delay=65536", "from 1 to 65535"],
+    ),
+    "batch beyond 32 bits": (["learn.batch=2147483648"], ["learn.batch=2147483648", "at least 1"]),
+    "power below one": (
+        ["algorithm=fpmd_r", "algorithm.time_power=0.5"],
+        ["algorithm.time_power=0.5", "at least 1"],
+    ),
+    "setting of another algorithm": (
+        ["algorithm.time_power=2"],
+        ["algorithm.time_power=2", "does nothing with algorithm=fpmd_m", "algorithm=fpmd_r"],
+    ),
+    "setting of another critic": (
+        ["critic.bins=11"],
+        ["critic.bins=11", "does nothing with critic.kind=scalar", "critic.kind=hl_gauss"],
+    ),
+    "setting of other weights": (
+        ["algorithm.weights=submission", "algorithm.temperature=2"],
+        [
+            "algorithm.temperature=2.0",
+            "does nothing with algorithm.weights=submission",
+            "algorithm.weights=normalized or algorithm.weights=scaled",
+        ],
+    ),
+    "images that nobody sees": (
+        ["pixels.size=64"],
+        ["pixels.size=64", "does nothing with task.obs=state", "task.obs=pixels"],
+    ),
+    "the old word for an algorithm": (
+        ["actor=fpmd_m"],
+        ["actor is now called algorithm", "algorithm=fpmd_m"],
+    ),
+    "an old key": (
+        ["improvement.candidates=8"],
+        ["improvement.candidates is now called algorithm.candidates", "algorithm.candidates=8"],
+    ),
+    "warm-up beyond the replay": (
+        ["warmup_steps=5000", "learn.replay=4000"],
+        ["warmup_steps=5000", "3968", "raise learn.replay"],
+    ),
     "no layers": (["actor.hidden=[]"], ["actor.hidden=[]", "[256,256]"]),
     "empty layer": (["critic.hidden=[64,0]"], ["critic.hidden=[64, 0]", "[256,256]"]),
     "gamma above one": (["learn.gamma=1.1"], ["learn.gamma=1.1", "between 0 and 1"]),
     "gamma that is no number": (["learn.gamma=nan"], ["learn.gamma=nan", "between 0 and 1"]),
-    "no temperature": (["improvement.temperature=0"], ["improvement.temperature=0", "above 0"]),
+    "no temperature": (["algorithm.temperature=0"], ["algorithm.temperature=0", "above 0"]),
     "support upside down": (["critic.v_min=200"], ["critic.v_min=200", "critic.v_max=100"]),
     "batch beyond the replay": (
         ["num_envs=2", "learn.replay=100", "learn.batch=101"],
@@ -233,15 +295,21 @@ def test_a_mistake_is_answered_in_one_sentence(mistake: str) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["num_envs=2", "learn.replay=100", "learn.batch=100"],
-        ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.n_step=4"],
-        ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.collect_steps=6"],
+        ["num_envs=2", "learn.replay=100", "learn.batch=100", "warmup_steps=100"],
+        ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.n_step=4", "warmup_steps=60"],
+        [
+            "num_envs=10",
+            "learn.replay=60",
+            "learn.batch=10",
+            "learn.collect_steps=6",
+            "warmup_steps=0",
+        ],
         ["task.reset_pool=8", "task.reset_refresh=8"],
         ["warmup_steps=999", "env_steps=1000"],
-        ["learn.gamma=1.0", "actor.equal_time_share=0.0"],
+        ["learn.gamma=1.0", "algorithm.equal_time_share=0.0"],
         ["task.iterations=null", "warmup_steps=0"],
         ["seed=4294967294", "seeds=2"],
-        ["actor_optim.decay_begin=0", "actor_optim.decay_end=0", "actor_optim.final_lr=0"],
+        ["actor.decay_begin=0", "actor.decay_end=0", "actor.final_lr=0"],
         ["name=study/first"],
         ["task.graph_mode=warp_staged_ex", "task.impl=warp"],
         ["task.graph_mode=warp", "task.impl=auto"],
@@ -285,8 +353,8 @@ def counts() -> list[str]:
         "seed",
         "warmup_steps",
         "pixels.shift",
-        "actor_optim.decay_begin",
-        "actor_optim.decay_end",
+        "actor.decay_begin",
+        "actor.decay_end",
     }
     return sorted(set(keys) - may_be_zero - {"critic.bins"})  # of bins there must be two
 
@@ -313,7 +381,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def test_yaml_keeps_every_setting() -> None:
     config = configs.load(
-        ["preset=paper", "actor=fpmd_r", "learn.dtype=bfloat16", "critic.lr=1.2345678e-4",
+        ["preset=paper", "algorithm=fpmd_r", "learn.dtype=bfloat16", "critic.lr=1.2345678e-4",
          "task.iterations=3", "actor.hidden=[5,6,7]", "seed=11", "name=with-a-name"]
     )  # fmt: skip
     again = configs.from_yaml(configs.to_yaml(config))
@@ -345,7 +413,58 @@ def test_a_stored_config_of_another_version_is_refused() -> None:
         assert "does not fit this version" in str(caught.value)
 
 
-def test_the_schema_defaults_are_valid() -> None:
-    config = Config(preset="none", name="x")
-    config.task.name, config.actor.name = "dmc/cartpole_swingup", "fpmd_m"
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_schema_defaults_are_valid(algorithm: str) -> None:
+    settings = ALGORITHMS[algorithm](name=algorithm)
+    config = Config(preset="none", name="x", algorithm=settings)
+    config.task.name = "dmc/cartpole_swingup"
     rules.validate(config)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_setting_says_what_it_may_be(algorithm: str) -> None:
+    """And refuses what no setting of its type can be."""
+    config = configs.load([f"algorithm={algorithm}"])
+    wrong = {int: (-1, 2**60), float: (math.nan, math.inf), str: ("",), list: ([], [0])}
+    for key, each in rules.settings(config):
+        allowed, now = each.metadata["allowed"], rules.value(config, key)
+        assert allowed.holds(now), key
+        assert allowed.remedy.startswith(("give ", "choose ")), key
+        kind = type(now) if now is not None else int if "int" in str(each.type) else str
+        if kind is not bool:
+            assert not any(allowed.holds(x) for x in wrong[kind]), key
+
+
+@pytest.mark.parametrize("algorithm", configs.choices("algorithm"))
+@pytest.mark.parametrize("preset", configs.choices("preset"))
+def test_no_preset_sets_what_does_nothing(preset: str, algorithm: str) -> None:
+    def keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, x in tree.items():
+            if isinstance(x, dict):
+                yield from keys(x, f"{prefix}{key}.")
+            elif key != "defaults":
+                yield prefix + key
+
+    folder, chosen = configs.configs_dir(), []
+    for path, prefix in (
+        (folder / "preset" / f"{preset}.yaml", ""),
+        (folder / "preset_algorithm" / f"{preset}-{algorithm}.yaml", "algorithm."),
+    ):
+        chosen += keys(yaml.safe_load(path.read_text()), prefix)
+    config = configs.load([f"preset={preset}", f"algorithm={algorithm}"])
+    rules.refuse_useless(config, chosen)
+
+
+def test_a_config_of_an_earlier_version_is_read() -> None:
+    now = configs.load(["algorithm=fpmd_r", "preset=paper", "algorithm.candidates=5", "seed=3"])
+    tree = yaml.safe_load(configs.to_yaml(now))
+    algorithm = tree.pop("algorithm")
+    actor_optim = {x: tree["actor"].pop(x) for x in ("lr", "final_lr", "decay_begin", "decay_end")}
+    own = ("name", "flow_steps", "prior_std", "time_power")
+    tree["actor"] |= {x: algorithm[x] for x in own} | {"equal_time_share": 0.0}
+    tree["improvement"] = {
+        x: algorithm[x] for x in ("candidates", "weights", "temperature", "stats_rate")
+    }
+    tree["learn"]["policy_delay"] = algorithm["policy_delay"]
+    earlier = tree | {"actor_optim": actor_optim, "noise": algorithm["noise"]}
+    assert configs.from_yaml(yaml.safe_dump(earlier)) == now

@@ -15,11 +15,11 @@ import pytest
 from scipy import stats
 
 import envs
+from fpmd_mjx.algorithms.base import ONE_STEP, Mode
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.data.normalizer import Normalizer
 from fpmd_mjx.evaluation import deploy, rollout
-from fpmd_mjx.evaluation.deploy import ONE_STEP, Mode
 from fpmd_mjx.program import Program
 from fpmd_mjx.report.statistics import interval, summarize
 from fpmd_mjx.run import score
@@ -33,12 +33,12 @@ Toys = Callable[[str], Toy]
 
 
 def act(program: Program, mode: Mode, policy: Any, obs: jax.Array, keys: jax.Array) -> np.ndarray:
-    """`evaluate.act` of what `evaluate.prepare` makes, compiled."""
+    """Actions of the deployed policies of all seeds, compiled; in the corridor's range [-2, 6]."""
 
-    def prepared(policy: Any, obs: jax.Array, keys: jax.Array) -> jax.Array:
-        return deploy.act(program, mode, deploy.prepare(program, mode, policy), obs, keys)
+    def deployed(policy: Any, obs: jax.Array, keys: jax.Array) -> jax.Array:
+        return deploy.act_seeds(deploy.deployed_seeds(program, mode, policy), obs, keys)
 
-    return np.array(jax.jit(prepared, compiler_options=QUICK)(policy, obs, keys))
+    return np.array(jax.jit(deployed, compiler_options=QUICK)(policy, obs, keys))
 
 
 # ------------------------------------------------------------------------------------- modes
@@ -73,7 +73,7 @@ def test_one_step_is_one_call_from_zero_and_nothing_else(toys: Toys, name: str) 
     obs = 3 * jax.random.normal(jax.random.key(0), (seeds, 7, 3))
     keys = jax.random.split(jax.random.key(1), seeds)
     got = act(toy.program, ONE_STEP, policy, obs, keys)
-    net = jax.jit(toy.program.agent.actor.net.apply)  # type: ignore[attr-defined]
+    net = jax.jit(toy.program.algorithm.flow.net.apply)  # type: ignore[attr-defined]
     origin = jnp.zeros((7, 1))
     for seed in range(seeds):
         one = jax.tree.map(lambda x, seed=seed: x[seed], policy)
@@ -81,13 +81,13 @@ def test_one_step_is_one_call_from_zero_and_nothing_else(toys: Toys, name: str) 
         if toy.config.learn.normalize_obs:
             seen = (seen - one.normalizer.mean) / jnp.sqrt(one.normalizer.var + 1e-6)
             seen = jnp.clip(seen, -10, 10)
-        if toy.config.actor.name == "fpmd_r":  # x + v(x, t = 0)
+        if toy.config.algorithm.name == "fpmd_r":  # x + v(x, t = 0)
             action = net(one.actor, seen, origin, jnp.zeros(7))
         else:  # x - u(x, r = 0, t = 1)
             action = -net(one.actor, seen, origin, jnp.zeros(7), jnp.ones(7))
         # bfloat16 of the same sums in another order, where the networks compute in it
         atol = 1e-5 if toy.config.learn.dtype == "float32" else 2e-2
-        np.testing.assert_allclose(got[seed], jnp.clip(action, -1, 1), atol=atol)
+        np.testing.assert_allclose(got[seed], 2 + 4 * jnp.clip(action, -1, 1), atol=4 * atol)
     # neither the keys nor the critic matter
     spoilt = policy.replace(critic=jax.tree.map(lambda x: x * jnp.nan, policy.critic))
     other = jax.random.split(jax.random.key(2), seeds)
@@ -105,14 +105,15 @@ def test_the_other_modes_sample(plain: Toy) -> None:
     for text in ("one_step_sampled", "steps=1", "steps=4", "best_of_n"):
         found[text] = act(plain.program, Mode.parse(text), policy, obs, keys)
         again = act(plain.program, Mode.parse(text), policy, obs, other)
-        assert np.abs(again).max() <= 1
+        assert (again >= -2).all()
+        assert (again <= 6).all()
         assert (found[text] != again).mean() > 0.5
     one = found["one_step_sampled"]
     np.testing.assert_array_equal(one, found["steps=1"])
     assert (found["steps=4"] != one).mean() > 0.5
     # best of N is the better of two candidates for this very critic
-    values = jax.vmap(plain.program.agent.critic.values)
-    q = lambda action: values(policy.critic, obs, action).min(1).mean()  # noqa: E731
+    values = jax.vmap(plain.program.algorithm.networks.critic.values)
+    q = lambda action: values(policy.critic, obs, (action - 2) / 4).min(1).mean()  # noqa: E731
     assert q(found["best_of_n"]) > q(one)
 
 
@@ -304,9 +305,8 @@ def test_a_score_is_added_to_the_summary_of_its_checkpoint_alone(
 def test_a_stored_policy_compiles_to_what_training_compiled(cartpole: Run) -> None:
     policy = load_policy(cartpole.folder)[1]
     wanted = cartpole.program.policy(cartpole.program.traced_init.out_info)
-    prepare = functools.partial(deploy.prepare, cartpole.program, ONE_STEP)
-    act = functools.partial(deploy.act, cartpole.program, ONE_STEP)
-    act_on = jax.jit(lambda policy, obs, keys: act(prepare(policy), obs, keys))
+    deployed = functools.partial(deploy.deployed_seeds, cartpole.program, ONE_STEP)
+    act_on = jax.jit(lambda policy, obs, keys: deploy.act_seeds(deployed(policy), obs, keys))
     obs = jax.ShapeDtypeStruct((2, 3, cartpole.program.vector.env.spec.obs_size), jnp.float32)
     keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((2,), jnp.uint32))
     ours, theirs = (act_on.lower(p, obs, keys).as_text() for p in (policy, wanted))

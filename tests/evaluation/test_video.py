@@ -11,9 +11,9 @@ import pytest
 
 from envs.render.pixels import Camera
 from fpmd_mjx import cli
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.evaluation import rollout, video
-from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.run import train
 from fpmd_mjx.run.folder import load_policy
 from fpmd_mjx.run.render import render

@@ -12,13 +12,12 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from fpmd_mjx.algorithms.fpmd import learn, make_agent
+from fpmd_mjx.algorithms import make_algorithm
 from fpmd_mjx.config.schema import (
     ActorConfig,
     Config,
     CriticConfig,
-    ImprovementConfig,
-    LearnConfig,
+    FpmdMConfig,
     TaskConfig,
 )
 from fpmd_mjx.data import replay
@@ -278,15 +277,14 @@ def test_the_learner_tells_termination_from_truncation(kind: str, n_step: int) -
     updates = 800
     config = Config(
         task=TaskConfig(name="none"),
-        actor=ActorConfig(name="fpmd_m", hidden=[8]),
-        improvement=ImprovementConfig(candidates=2),
+        algorithm=FpmdMConfig(name="fpmd_m", candidates=2, weights="normalized", policy_delay=1),
+        actor=ActorConfig(hidden=[8]),
         critic=CriticConfig(
             kind=kind, hidden=[32], lr=5e-3, tau=0.05, bins=21, v_min=-1.0, v_max=14.0
         ),
-        learn=LearnConfig(policy_delay=1),
         preset="none",
     )
-    agent = make_agent(config, (4,), 1)
+    algorithm = make_algorithm(config, (4,), 1)
 
     @jit
     def run(ring: replay.Replay, key: jax.Array) -> Any:
@@ -294,10 +292,20 @@ def test_the_learner_tells_termination_from_truncation(kind: str, n_step: int) -
         batches = replay.sample(ring, keys[0], (updates, 16), n_step, GAMMA, 1)
         lie = jnp.where(batches.mask > 0, batches.reward, -100.0)
         batches = batches.replace(reward=lie)  # shows if a masked row is learned from
-        learner, metrics = learn(agent, agent.init(keys[1]), batches, keys[2], Counter.zero())
+
+        def update(carry: Any, x: Any) -> Any:
+            learner, count = carry
+            learner, metrics = algorithm.update(learner, *x, count)
+            return (learner, count.add(1)), metrics
+
+        (learner, _), metrics = jax.lax.scan(
+            update,
+            (algorithm.init(keys[1]), Counter.zero()),
+            (batches, jax.random.split(keys[2], updates)),
+        )
         action = jnp.linspace(-1, 1, 5)[:, None, None]
         obs, action = jnp.broadcast_arrays(jnp.eye(4), action)
-        return agent.critic.values(learner.critic, obs, action[..., :1]), metrics
+        return algorithm.networks.critic.values(learner.critic, obs, action[..., :1]), metrics
 
     q, metrics = run(filled_ring(), jax.random.key(0))
     q = np.array(q).mean((0, 1))

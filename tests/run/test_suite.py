@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from fpmd_mjx import cli
+from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config import rules
 from fpmd_mjx.config.schema import Config, ConfigError
-from fpmd_mjx.evaluation.deploy import Mode
 from fpmd_mjx.report import curves, tables
 from fpmd_mjx.report.records import write_json
 from fpmd_mjx.report.statistics import summarize
@@ -34,7 +34,7 @@ def test_every_suite_loads(name: str) -> None:
     assert found.name == name
     assert found.description
     assert found.episodes >= 1
-    assert len(found.cells) == sum(len(g["tasks"]) * len(g["actors"]) for g in tree["cells"])
+    assert len(found.cells) == sum(len(g["tasks"]) * len(g["algorithms"]) for g in tree["cells"])
     assert len({cell.folder for cell in found.cells}) == len(found.cells)
     for cell in found.cells:
         rules.validate(cell)
@@ -91,7 +91,7 @@ class Played:
     stop_at: str | None = None
 
     def train(self, config: Config, display: Any) -> None:
-        name = f"{config.task.name}/{config.actor.name}"
+        name = f"{config.task.name}/{config.algorithm.name}"
         self.trained.append(name)
         folder = claim_folder(config)
         if name == self.stop_at:
@@ -125,7 +125,7 @@ class Played:
 def summary_of(config: Config) -> dict[str, Any]:
     return {
         "task": config.task.name,
-        "actor": config.actor.name,
+        "actor": config.algorithm.name,
         "seeds": config.seeds,
         "env_steps": config.env_steps,
         "env_steps_per_second": 12345.6,
@@ -152,7 +152,9 @@ def cells(runs: Path | str, *overrides: str) -> tuple[Config, ...]:
         ("dmc/cartpole_swingup", "fpmd_m"),
     ]
     same = ["name=mine", "seeds=2", "env_steps=150000", f"runs={runs}", *overrides]
-    return tuple(configs.load([f"task={task}", f"actor={actor}", *same]) for task, actor in members)
+    return tuple(
+        configs.load([f"task={task}", f"algorithm={actor}", *same]) for task, actor in members
+    )
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fpmd_mjx.bench import fresh
-from fpmd_mjx.bench.campaign import cache, cells, child, command, table
+from fpmd_mjx.bench.campaign import cache, cells, command, table
 from fpmd_mjx.bench.campaign.cells import Cell
 from fpmd_mjx.bench.campaign.command import Ended
 from fpmd_mjx.bench.campaign.parts import missing_seeds, part_seconds, projection, seeds_at_once
@@ -48,6 +48,9 @@ LOCKS = Path(tempfile.gettempdir())
 
 PACKING = 15.0
 """Seconds at the end of a campaign that writes its compile caches."""
+
+CHILD = "fpmd_mjx"
+"""The module of the processes that measure, with the command line of `fpmd`."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ class Runner:
         self._store.folder.mkdir(parents=True, exist_ok=True)
         running = self._store.running(cell)
         running.unlink(missing_ok=True)
-        arguments = [sys.executable, "-m", child.__name__, "bench", *words]
+        arguments = [sys.executable, "-m", CHILD, "bench", *words]
         arguments += ["--rounds", str(cell.rounds), "--shared-caches", "--out", str(running)]
         limit = min(cell.limit, self._left)
         start = time.monotonic()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import jax
@@ -21,7 +21,7 @@ from fpmd_mjx.bench.peers import brax
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Quartiles, interleave, rates, ratio
 from fpmd_mjx.config import load as configs
-from fpmd_mjx.config.schema import Config
+from fpmd_mjx.config.schema import Config, FpmdConfig
 from fpmd_mjx.program import make_program
 from fpmd_mjx.run.compile import use_compile_cache
 from fpmd_mjx.seeds import seed_array
@@ -131,15 +131,15 @@ def compare(
 
 def fpmd(config: Config) -> Chunk:
     """This program, past its warm-up."""
-    program = make_program(config)
+    program, settings = make_program(config), cast(FpmdConfig, config.algorithm)
     options: Any = program.compiler_options
     init = program.traced_init.lower().compile(options)
     start = time.perf_counter()
     epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(program.traced_init.out_info)
     compiled = epoch.compile(options)
     side = Side(
-        name=f"{config.actor.name}.flow_steps_{config.actor.flow_steps}"
-        f".candidates_{config.improvement.candidates}.policy_delay_{config.learn.policy_delay}",
+        name=f"{config.algorithm.name}.flow_steps_{settings.flow_steps}"
+        f".candidates_{settings.candidates}.policy_delay_{settings.policy_delay}",
         env_steps=config.iterations_per_epoch * config.steps_per_iteration,
         updates=config.iterations_per_epoch * config.learn.updates,
         compile_seconds=time.perf_counter() - start,

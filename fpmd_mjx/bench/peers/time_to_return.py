@@ -22,7 +22,7 @@ def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:
     """Trains each to the cell's target, one after the other, each in a process of its own, and
     hands its metrics to `add` when it has ended. empty_caches: as of a `Plan`."""
     config = cell.config
-    name = f"peers-return.{config.actor.name}"
+    name = f"peers-return.{config.algorithm.name}"
     text = configs.to_yaml(config)
     goal = (cell.target, cell.modes)
     target.timed(name, cell, empty_caches, add, target.train, text, *goal)

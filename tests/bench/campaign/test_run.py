@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,7 @@ def cell(name: str = "one", how: str = "well", **changes: Any) -> Cell:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.SimpleNamespace(__name__="tests.bench.campaign.stand_in")
-    monkeypatch.setattr(run, "child", module)
+    monkeypatch.setattr(run, "CHILD", "tests.bench.campaign.stand_in")
     monkeypatch.chdir(ROOT)
 
 
@@ -449,7 +447,7 @@ import sys, types
 from pathlib import Path
 from fpmd_mjx.bench.campaign import run
 from tests.bench.campaign.test_run import CARD, cell
-run.child = types.SimpleNamespace(__name__="tests.bench.campaign.stand_in")
+run.CHILD = "tests.bench.campaign.stand_in"
 store = run.Store(Path(sys.argv[1]))
 runner = run.Runner(store, CARD, "p", float("inf"))
 runner.run([cell("first"), cell("long", "for ever", limit=600.0)], set())

@@ -30,8 +30,8 @@ TINY = [
     "learn.replay=400",
     "warmup_steps=14",  # brax's come in whole vector steps
     "epoch_steps=20",
-    "improvement.candidates=2",
-    "learn.policy_delay=1",
+    "algorithm.candidates=2",
+    "algorithm.policy_delay=1",
 ]
 [CELL] = make_plan(TINY, 1).cells
 
@@ -135,7 +135,7 @@ def test_all_variants_are_compared_in_turns_with_brax(
     monkeypatch.setattr(speed, "fpmd", fpmd)
     monkeypatch.setattr(speed.Chunk, "run", lambda chunk: ran.append(chunk.side.name))
     words = [x for x in TINY if not x.startswith(("improvement", "learn.policy"))]
-    words += ["actor=fpmd_m,fpmd_r", "improvement.candidates=1,8", "peer_divisor=8"]
+    words += ["algorithm=fpmd_m,fpmd_r", "algorithm.candidates=1,8", "peer_divisor=8"]
     [cell] = make_plan(words, 1).cells
     records = list(speed.compare(cell.overrides, cell.variants, cell.peers, cell.peer_divisor, 2))
     peers = ["brax_sac", "brax_sac_tuned.divisor_8", "brax_ppo.divisor_8"]

@@ -114,7 +114,7 @@ def test_records_say_what_is_reached_and_failures_come_over(
 
 
 def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["peers-return", f"task={TASK}", "target=9", "seed=4", "actor=fpmd_r"]
+    words = ["peers-return", f"task={TASK}", "target=9", "seed=4", "algorithm=fpmd_r"]
     [cell] = make_plan(words, 1).cells
     asked: list[Any] = []
     emptied: list[bool] = []

@@ -1,4 +1,4 @@
-"""The mirror-descent step of FPMD: best-of-N candidates and importance weights.
+"""The importance weights of FPMD's mirror-descent step.
 
 pi_new(a|s) is proportional to pi_old(a|s) exp(Q(s, a) / lambda): sampling from pi_old and weighting
 the flow-matching loss with exp(Q / lambda) projects that target onto the policy class
@@ -6,41 +6,11 @@ the flow-matching loss with exp(Q / lambda) projects that target onto the policy
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-
-from fpmd_mjx.algorithms.base import Params, Sampler, Values
-
-
-def best_of_n(
-    actor: Sampler,
-    params: Params,
-    critic: Values,
-    obs: jax.Array,
-    key: jax.Array,
-    *,
-    candidates: int,
-    steps: int,
-    noise_std: jax.Array | float,
-) -> tuple[jax.Array, jax.Array]:
-    """The best of `candidates` noisy actions by min-Q, and its Q: obs (batch, obs_size) ->
-    (batch, action_size), (batch,).
-
-    Noise is added and clipped before the arg-max, as released. Every candidate is evaluated once:
-    the caller reuses action and Q for the TD target, the weights and the regression.
-    """
-    sample_key, noise_key = jax.random.split(key)
-    action = actor.sample(params, obs, sample_key, steps, repeat=(candidates,))
-    action += noise_std * jax.random.normal(noise_key, action.shape, jnp.float32)
-    action = jnp.clip(action, -1.0, 1.0)
-    q = critic(obs, action)
-    best = jnp.argmax(q, 0)[None]
-    return (
-        jnp.take_along_axis(action, best[..., None], 0)[0],
-        jnp.take_along_axis(q, best, 0)[0],
-    )
 
 
 class QStats(struct.PyTreeNode):
@@ -54,9 +24,11 @@ class QStats(struct.PyTreeNode):
         return cls(jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32))
 
     def update(self, q: jax.Array, rate: float) -> "QStats":
-        return QStats(
-            self.mean + rate * (jnp.mean(q) - self.mean), self.std + rate * (jnp.std(q) - self.std)
-        )
+        """Folds in a batch of Q, (batch,); one whose statistics are not finite is left out."""
+        mean = self.mean + rate * (jnp.mean(q) - self.mean)
+        std = self.std + rate * (jnp.std(q) - self.std)
+        finite = jnp.isfinite(mean) & jnp.isfinite(std)
+        return jax.tree.map(partial(jnp.where, finite), QStats(mean, std), self)
 
 
 def submission_weights(
@@ -68,7 +40,8 @@ def submission_weights(
 
 
 def scaled_weights(q: jax.Array, stats: QStats, alpha: jax.Array, temperature: float) -> jax.Array:
-    """exp((Q / std) / T): the later release. Overflows when Q / std exceeds 88 T."""
+    """exp((Q / std) / T): the later release. From Q / std = 44 T on Adam, which squares
+    gradients, has to leave updates out."""
     del alpha
     return jnp.exp(q / stats.std / temperature)
 
@@ -84,8 +57,8 @@ def normalized_weights(
     return jax.nn.softmax(q / jnp.maximum(stats.std, 1e-6) / temperature) * q.size
 
 
-Weights = Callable[[jax.Array, QStats, jax.Array, float], jax.Array]
-WEIGHTS: dict[str, Weights] = {
+Form = Callable[[jax.Array, QStats, jax.Array, float], jax.Array]
+FORMS: dict[str, Form] = {
     "submission": submission_weights,
     "scaled": scaled_weights,
     "normalized": normalized_weights,

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fpmd_mjx.algorithms import improvement
-from fpmd_mjx.algorithms.improvement import WEIGHTS, QStats
+from fpmd_mjx.algorithms.base import best_of_n
+from fpmd_mjx.algorithms.weights import FORMS, QStats, effective_sample_size
 
 OBS, ACTION = 2, 3
 
@@ -57,7 +57,7 @@ def compiled(candidates: int) -> Callable[..., Any]:
     @jax.jit
     def run(obs: jax.Array, key: jax.Array, noise_std: jax.Array) -> Any:
         actor, critic = WideActor(), RuggedCritic()
-        best = improvement.best_of_n(
+        best = best_of_n(
             actor,  # type: ignore[arg-type]
             jnp.float32(0.6),
             critic,
@@ -146,24 +146,24 @@ def by_formula(kind: str, q: np.ndarray, mean: float, std: float, alpha: float, 
     return weight if kind == "scaled" else weight / np.mean(weight)
 
 
-@pytest.mark.parametrize("kind", sorted(WEIGHTS))
+@pytest.mark.parametrize("kind", sorted(FORMS))
 @pytest.mark.parametrize(("mean", "std", "alpha", "t"), [(30.0, 4.0, 0.54, 3.0), (-2, 9, 5, 0.5)])
 def test_weights_are_those_of_the_formula(
     kind: str, mean: float, std: float, alpha: float, t: float
 ) -> None:
-    got = WEIGHTS[kind](jnp.asarray(Q, jnp.float32), stats(mean, std), jnp.float32(alpha), t)
+    got = FORMS[kind](jnp.asarray(Q, jnp.float32), stats(mean, std), jnp.float32(alpha), t)
     np.testing.assert_allclose(got, by_formula(kind, Q, mean, std, alpha, t), rtol=2e-5)
 
 
 def test_submission_weights_subtract_the_ratio_not_the_mean() -> None:
     """The precedence as released: at Q = mean / std the weight is 1."""
-    weight = WEIGHTS["submission"](jnp.float32(7.5), stats(30.0, 4.0), jnp.float32(0.54), 3.0)
+    weight = FORMS["submission"](jnp.float32(7.5), stats(30.0, 4.0), jnp.float32(0.54), 3.0)
     assert float(weight) == pytest.approx(1.0)
 
 
 def test_submission_weights_stay_within_their_clip() -> None:
     q = jnp.asarray([-1e30, -1e6, 1e6, 1e30])
-    weight = WEIGHTS["submission"](q, stats(0.0, 1.0), jnp.float32(0.54), 3.0)
+    weight = FORMS["submission"](q, stats(0.0, 1.0), jnp.float32(0.54), 3.0)
     bound = np.exp(3.0 / 0.54)
     np.testing.assert_allclose(weight, [1 / bound, 1 / bound, bound, bound], rtol=1e-5)
 
@@ -171,7 +171,7 @@ def test_submission_weights_stay_within_their_clip() -> None:
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4, 1e8])
 def test_normalized_weights_cannot_overflow(shift: float) -> None:
     q = jnp.asarray(np.linspace(0.0, 300.0, 64) + shift, jnp.float32)
-    weight = np.array(WEIGHTS["normalized"](q, stats(0.0, 1.0), jnp.float32(5.0), 3.0))
+    weight = np.array(FORMS["normalized"](q, stats(0.0, 1.0), jnp.float32(5.0), 3.0))
     exact = np.asarray(q, np.float64) / 3.0
     exact = np.exp(exact - exact.max())
     # Q / T of 1e8 / 3 is rounded to steps of 2: what is left there is finiteness and the mean
@@ -182,12 +182,12 @@ def test_normalized_weights_cannot_overflow(shift: float) -> None:
 
 
 def test_normalized_weights_survive_a_q_without_spread() -> None:
-    weight = WEIGHTS["normalized"](jnp.full(16, 3.0), stats(3.0, 0.0), jnp.float32(1.0), 3.0)
+    weight = FORMS["normalized"](jnp.full(16, 3.0), stats(3.0, 0.0), jnp.float32(1.0), 3.0)
     np.testing.assert_allclose(weight, np.ones(16), rtol=1e-6)
 
 
 def test_scaled_weights_overflow_where_documented() -> None:
-    scaled = WEIGHTS["scaled"]
+    scaled = FORMS["scaled"]
     below, above = scaled(jnp.asarray([88 * 3.0, 89 * 3.0]), stats(0, 1), jnp.float32(1.0), 3.0)
     assert np.isfinite(below)
     assert np.isinf(above)
@@ -219,7 +219,7 @@ def test_q_statistics_are_exponential_averages() -> None:
 def test_effective_sample_size_of_known_weights(
     draw: Callable[[], np.ndarray], exact: float
 ) -> None:
-    got = improvement.effective_sample_size(jnp.asarray(draw(), jnp.float32))
+    got = effective_sample_size(jnp.asarray(draw(), jnp.float32))
     assert float(got) == pytest.approx(exact, rel=1e-6)
 
 
@@ -227,5 +227,17 @@ def test_effective_sample_size_of_known_weights(
 def test_effective_sample_size_of_any_scale(scale: float) -> None:
     w = np.exp(np.random.default_rng(0).normal(0, 2, 256))
     exact = w.sum() ** 2 / (w**2).sum() / w.size
-    got = improvement.effective_sample_size(jnp.asarray(scale * w, jnp.float32))
+    got = effective_sample_size(jnp.asarray(scale * w, jnp.float32))
     assert float(got) == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_batch_of_q_that_is_not_finite_does_not_stay_in_the_statistics() -> None:
+    """nan in a running average would make every later weight nan, and stop the policy for ever."""
+    now = stats(2.0, 3.0)
+    for bad in (np.nan, np.inf, 1e30):
+        q = jnp.asarray([1.0, bad, 2.0], jnp.float32)
+        after = now.update(q, 0.1)
+        assert (float(after.mean), float(after.std)) == (2.0, 3.0), bad
+    after = now.update(jnp.asarray([1.0, 3.0]), 0.1)
+    assert float(after.mean) == pytest.approx(2.0)
+    assert float(after.std) == pytest.approx(2.8)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fpmd_mjx.algorithms import exploration
+from fpmd_mjx.algorithms import noise as exploration
 from fpmd_mjx.config.schema import NoiseConfig
 
 
