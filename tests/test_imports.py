@@ -89,7 +89,7 @@ def circle(graph: dict[str, set[str]]) -> list[str] | None:
 
 def part(name: str) -> str:
     """The folder or file of a package that a module belongs to."""
-    return (name.split(".") + ["__init__"])[1]
+    return [*name.split("."), "__init__"][1]
 
 
 def against_the_order(graph: dict[str, set[str]]) -> list[str]:

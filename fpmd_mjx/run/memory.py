@@ -87,13 +87,14 @@ def check(config: Config, planned: dict[str, int], available: int) -> None:
     if total <= USABLE * available:
         return
     largest = max(planned, key=lambda name: planned[name])
+    drawn = getattr(config.algorithm, "candidates", None)  # not every algorithm draws several
+    candidates = f"algorithm.candidates={drawn} or " if drawn else ""
     lower = {
         "replay": f"learn.replay={config.learn.replay}",
         "parameters": f"actor.hidden={config.actor.hidden} or critic.hidden={config.critic.hidden}",
         "environments": f"num_envs={config.num_envs}",
         "batches": f"learn.batch={config.learn.batch} or learn.updates={config.learn.updates}",
-        "activations": f"learn.batch={config.learn.batch}, num_envs={config.num_envs} or the "
-        "actions that the algorithm draws for a state (algorithm.candidates)",
+        "activations": candidates + f"learn.batch={config.learn.batch}",
     }[largest]
     raise ConfigError(
         f"the run needs {human(total)} of the device's {human(available)}, of which "

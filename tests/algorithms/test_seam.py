@@ -45,10 +45,10 @@ def test_td3_learns_in_the_same_program(td3: Program, tmp_path) -> None:
         return (host(returns).mean(1) - Aim.RANDOM) / (Aim.OPTIMUM - Aim.RANDOM)
 
     state = compiled.init(seeds)
-    assert (progress(state) < 0.7).all()
+    assert (progress(state) < 0.8).all()  # aiming at 0 is worth 0.6 on average
     for _ in range(config.epochs):
         state, metrics = compiled.train_epoch(state)
-    assert (progress(state) > 0.9).all()
+    assert (progress(state) > 0.95).all()
     assert {"critic/loss", "actor/loss", "nonfinite/skipped_updates"} <= metrics.keys()
     # the rest of the trainer needs nothing of it but the protocol
     assert memory.plan(td3)["activations"] > 0

@@ -35,7 +35,7 @@ def toy_state(seed: int = 0, width: int = 3) -> ToyState:
     kernel = jax.random.normal(a, (2, width)).at[0, 0].set(jnp.nan)
     return ToyState(
         learner=Learner(
-            algorithm={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
+            actor={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
             momentum=(None, jnp.zeros((0, 4)), {"ema": jax.random.normal(b, ())}),
         ),
         replay={"rows": jax.random.normal(c, (8, 2, 5)), "full": jnp.array([True, False])},
@@ -208,7 +208,7 @@ def large_state(seed: int) -> ToyState:
 
 KILLED = """
 import os, signal, sys
-from fpmd_mjx.checkpoint import Checkpoints
+from fpmd_mjx.run.checkpoint import Checkpoints
 from tests.run.test_checkpoint import large_state, save
 checkpoints = Checkpoints(sys.argv[1], keep_last=2, keep_best=True, replay=True)
 states = large_state(1), large_state(2)

@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report.text import human
 from fpmd_mjx.run import memory
 
 from ..conftest import Toy
@@ -55,7 +56,7 @@ PLAN = {"replay": 0, "parameters": 0, "environments": 0, "batches": 0, "activati
         ("parameters", r"lower actor\.hidden=\[16\] or critic\.hidden=\[16\],"),
         ("environments", r"lower num_envs=4,"),
         ("batches", r"lower learn\.batch=8 or learn\.updates=\d+,"),
-        ("activations", r"lower improvement\.candidates=2 or learn\.batch=8,"),
+        ("activations", r"lower algorithm\.candidates=2 or learn\.batch=8,"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_to_lower(purpose: str, remedy: str) -> None:
@@ -95,7 +96,7 @@ def test_the_limit_of_this_machine_is_plausible() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**30, "1.0 GiB"), (2**41, "2.0 TiB")],
 )
 def test_bytes_for_people(amount: int, text: str) -> None:
-    assert text.human(amount) == text
+    assert human(amount) == text
     line = memory.describe({"replay": amount}, 2**40)
     assert line == f"memory: {text} of 1.0 TiB (replay {text})"
 

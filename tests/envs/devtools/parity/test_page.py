@@ -115,7 +115,7 @@ def sweep_of(patterns: list[str]) -> list[str]:
 
 
 def test_what_is_missing_is_measured(records: list[str]) -> None:
-    assert sweep.sweep([NAMES[1]]) == []
+    assert sweep_of([NAMES[1]]) == []
     assert sweep_of([]) == []
     assert records == [NAMES[1], NAMES[0], NAMES[2]]
     assert sweep_of([]) == []

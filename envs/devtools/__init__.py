@@ -1,0 +1,1 @@
+"""Tools for developers of the environments; nothing that a user of the tasks imports."""

@@ -1,0 +1,1 @@
+"""Corrections of MJX and MJX-Warp, one file each."""

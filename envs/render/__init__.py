@@ -1,0 +1,1 @@
+"""Images in the program, and pictures outside of it."""

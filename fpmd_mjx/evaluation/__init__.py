@@ -1,0 +1,1 @@
+"""The deployed policy, and its episodes in MJX and in the original simulators."""

@@ -1,0 +1,1 @@
+"""Networks, encoders, critics and the guarded optimizer."""

@@ -1,0 +1,1 @@
+"""What the host does around the program: the loop, the run folder, checkpoints, logs, suites."""
