@@ -7,7 +7,7 @@ many candidates as in training; `steps=K` is a sample of K network calls.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +19,29 @@ from envs.originals import RealEnv, RealInPixels, RepeatedReal
 from envs.wrappers import flatten, is_sound, unflatten
 from fpmd_mjx.evaluation.deploy import Mode, act, prepare
 from fpmd_mjx.program import Policy, Program, camera
-from fpmd_mjx.seeds import split
+from fpmd_mjx.seeds import Stream, reset_seeds, seed_array, seed_list, split, stream_keys
 
 T = TypeVar("T")
 
 
+class Episodes(NamedTuple):
+    """What whole episodes came to, as arrays of JAX or NumPy.
+
+    returns: (seeds, episodes); lengths: (seeds, episodes) control steps; nonfinite: (seeds,) episodes
+    that ended because their simulation was no longer finite. Such an episode counts with the return
+    that it had until then.
+    """
+
+    returns: Any
+    lengths: Any
+    nonfinite: Any
+
+
 def rollout(
     program: Program, mode: Mode, episodes: int, policy: Policy, keys: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns and lengths of `episodes` whole episodes a seed in MJX, (seeds, episodes) each.
-
-    A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
-    """
-    return watched(program, mode, episodes, policy, keys, lambda state: None)[:2]
+) -> Episodes:
+    """`episodes` whole episodes a seed in MJX. Pure: this is what gets jitted."""
+    return watched(program, mode, episodes, policy, keys, lambda state: None)[0]
 
 
 def watched(
@@ -41,7 +51,7 @@ def watched(
     policy: Policy,
     keys: jax.Array,
     watch: Callable[[State], T],
-) -> tuple[jax.Array, jax.Array, T]:
+) -> tuple[Episodes, T]:
     """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
     leaves (steps, ...), steps to the time limit whenever the episodes end."""
     vector = program.vector
@@ -51,18 +61,22 @@ def watched(
     lead = (keys.shape[0], episodes)
 
     def step(carry: Any, _: None) -> tuple[Any, T]:
-        state, keys, alive, ret, length = carry
+        state, keys, alive, broken, ret, length = carry
         seen = watch(state)
         keys, act_keys = split(keys, 2)
         state = vector.physics(state, act(program, mode, policy, state.obs, act_keys))
-        alive &= unflatten(is_sound(flatten(state)), lead[0])
+        finite = unflatten(is_sound(flatten(state)), lead[0])
+        broken |= alive & ~finite
+        alive &= finite
         ret += jnp.where(alive, state.reward, 0.0)
         length += alive
-        return (state, keys, alive & ~state.terminated, ret, length), seen
+        return (state, keys, alive & ~state.terminated, broken, ret, length), seen
 
-    start = (state, keys, jnp.ones(lead, bool), jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
-    (_, _, _, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
-    return ret, length * vector.env.spec.action_repeat, seen
+    alive, none = jnp.ones(lead, bool), jnp.zeros(lead, bool)
+    start = (state, keys, alive, none, jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
+    (*_, broken, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
+    length *= vector.env.spec.action_repeat
+    return Episodes(ret, length, jnp.sum(broken, 1, dtype=jnp.int32)), seen
 
 
 def real_rollout(
@@ -72,22 +86,23 @@ def real_rollout(
     policy: Policy,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`rollout` in gymnasium or dm_control itself: returns and lengths, (seeds, episodes).
+) -> Episodes:
+    """`rollout` in gymnasium or dm_control itself.
 
-    All episodes advance together, so that the policy is called once a step. seed: of the first
-    episode's reset; report: called with steps done and steps in all.
+    All episodes advance together, so that the policy is called once a step. seed: of the episodes,
+    see `reset_seeds`; report: called with steps done and steps in all.
     """
     vector = program.vector
     spec = vector.env.spec
-    seeds = jax.tree.leaves(policy.actor)[0].shape[0]
+    seeds, runs = program.config.seeds, seed_list(program.config)
     simulators = [real(program) for _ in range(seeds * episodes)]
-    obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
+    starts = reset_seeds(runs, seed, episodes).ravel()
+    obs = np.stack([sim.reset(int(n)) for sim, n in zip(simulators, starts, strict=True)])
     ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
-    alive = np.ones(len(simulators), bool)
+    alive, broken = np.ones(len(simulators), bool), np.zeros(len(simulators), bool)
     policy = jax.jit(partial(prepare, program, mode))(policy)
     policy_step = jax.jit(partial(act, program, mode))
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
+    keys = stream_keys(Stream.SCORING_REAL, seed_array(program.config), seed)
     next_keys = jax.jit(partial(split, count=2))
     for t in range(vector.episode_steps):
         keys, act_keys = next_keys(keys)
@@ -98,13 +113,16 @@ def real_rollout(
             obs[i], reward, terminated, truncated = simulators[i].step(
                 native.reshape(len(simulators), -1)[i]
             )
-            ret[i] += reward
-            length[i] += spec.action_repeat
-            alive[i] = not (terminated or truncated)
+            broken[i] = not (np.isfinite(obs[i]).all() and np.isfinite(reward))
+            alive[i] = not (terminated or truncated or broken[i])
+            if not broken[i]:
+                ret[i] += reward
+                length[i] += spec.action_repeat
         report(t + 1, vector.episode_steps)
         if not alive.any():
             break
-    return ret.reshape(seeds, episodes), length.reshape(seeds, episodes)
+    ret, length, broken = (x.reshape(seeds, episodes) for x in (ret, length, broken))
+    return Episodes(ret, length, broken.sum(1))
 
 
 def real(program: Program) -> RealEnv:
