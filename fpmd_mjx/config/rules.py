@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "improvement.weights": ("normalized", "scaled", "submission"),
     "learn.dtype": ("float32", "bfloat16"),
 }
+_MODE = re.compile(r"one_step|one_step_sampled|best_of_n|steps=[1-9]\d*")
 _AT_LEAST_ONE = [
     "seeds",
     "num_envs",
@@ -113,6 +115,12 @@ def _ranges(tree: Any) -> Iterator[Rule]:
         yield len(widths) > 0 and min(widths) >= 1, key, "give layer widths such as [256,256]"
     yield value("critic.bins") >= 2, "critic.bins", "give at least 2 bins"
     yield value("pixels.size") >= 20, "pixels.size", "the encoder needs at least 20 pixels"
+    modes = value("eval.modes")
+    yield (
+        len(modes) > 0 and len(set(modes)) == len(modes) and all(map(_MODE.fullmatch, modes)),
+        "eval.modes",
+        "give one or more of one_step, one_step_sampled, best_of_n and steps=K, each once",
+    )
     name = Path(value("name"))
     yield (
         not name.is_absolute() and ".." not in name.parts,

@@ -117,7 +117,8 @@ class LearnConfig:
 
 @dataclass
 class EvalConfig:
-    episodes: int = 10  # per seed
+    modes: list[str] = field(default_factory=lambda: ["one_step"])  # the first decides the best
+    episodes: int = 10  # per seed and mode
     every: int = 1  # epochs
 
 
