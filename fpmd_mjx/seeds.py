@@ -37,8 +37,8 @@ def split(keys: jax.Array, count: int) -> tuple[jax.Array, ...]:
 class Stream(IntEnum):
     """Purposes that draw random numbers, each from keys of its own.
 
-    Training has no number here: its keys are `split` from the key of the seed. Since `split(key, n)`
-    equals `fold_in(key, i)` for i < n, the numbers are larger than any n that training splits into.
+    Training splits its keys from the key of the seed itself. `split(key, n)[i]` equals
+    `fold_in(key, i)`, so the numbers here are larger than any n that training splits into.
     """
 
     EVALUATION = 0x45564C  # during training; index: the epoch
@@ -51,6 +51,7 @@ class Stream(IntEnum):
 
 def stream_keys(stream: Stream, seeds: jax.Array, index: jax.Array | int) -> jax.Array:
     """Keys of one purpose, (seeds,): a function of `stream`, each of `seeds` and `index` alone."""
+
     def key(seed: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), index)
 

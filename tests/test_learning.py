@@ -1,12 +1,11 @@
 """Learning is tested by learning: both flows reach the known optimum of a task with foresight."""
 
-import jax
 import numpy as np
 import pytest
 
+from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.program import TrainState
 from fpmd_mjx.run.compile import compile_program
-from fpmd_mjx.evaluation.deploy import ONE_STEP
 from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 from .conftest import host

@@ -63,7 +63,9 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
         policy = program.policy(state)
         keys = stream_keys(Stream.EVALUATION, seeds, jnp.uint32(epoch))
         returns = {
-            str(mode): np.mean(np.asarray(compiled.evaluation(mode)(policy, keys).returns), 1).tolist()
+            str(mode): np.mean(
+                np.asarray(compiled.evaluation(mode)(policy, keys).returns), 1
+            ).tolist()
             for mode in parsed
         }
         mean = float(np.mean(returns[str(parsed[0])]))

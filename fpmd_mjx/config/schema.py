@@ -117,7 +117,9 @@ class LearnConfig:
 
 @dataclass
 class EvalConfig:
-    modes: list[str] = field(default_factory=lambda: ["one_step"])  # the first decides the best
+    modes: list[str] = field(
+        default_factory=lambda: ["one_step"]
+    )  # as of `fpmd eval`; the first decides the best
     episodes: int = 10  # per seed and mode
     every: int = 1  # epochs
 
@@ -125,8 +127,8 @@ class EvalConfig:
 @dataclass
 class CheckpointConfig:
     every: int = 1  # epochs
-    keep: int = 2
-    best: bool = True
+    keep: int = 2  # of the newest
+    best: bool = True  # keep the policy of the best evaluation, too
     replay: bool = True  # false: smaller checkpoints, but a resumed run refills its replay
     video: bool = False  # of an episode, in videos/
 

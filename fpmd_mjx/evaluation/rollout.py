@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class Episodes(NamedTuple):
-    """What whole episodes came to, as arrays of JAX or NumPy.
+    """The results of whole episodes, as arrays of JAX or NumPy.
 
-    returns: (seeds, episodes); lengths: (seeds, episodes) control steps; nonfinite: (seeds,) episodes
-    that ended because their simulation was no longer finite. Such an episode counts with the return
-    that it had until then.
+    returns: (seeds, episodes); lengths: (seeds, episodes) control steps; nonfinite: (seeds,) number
+    of episodes that ended because their simulation was no longer finite. Such an episode keeps the
+    return that it had until then.
     """
 
     returns: Any
@@ -121,8 +121,8 @@ def real_rollout(
         report(t + 1, vector.episode_steps)
         if not alive.any():
             break
-    ret, length, broken = (x.reshape(seeds, episodes) for x in (ret, length, broken))
-    return Episodes(ret, length, broken.sum(1))
+    lead = (seeds, episodes)
+    return Episodes(ret.reshape(lead), length.reshape(lead), broken.reshape(lead).sum(1))
 
 
 def real(program: Program) -> RealEnv:

@@ -2,9 +2,10 @@
 
 Each epoch's checkpoint holds up to four orbax items: `state` (the train state without its replay),
 `replay`, `policy` (what acting needs, read without the rest) and `meta` (JSON: the caller's, and a
-table of all arrays). An epoch that is kept for its score alone has its `policy` and `meta`. Arrays are stored flat, by their path in the tree, so that a mismatch can be
-reported by name, and so that what orbax has no representation for (None, arrays of size 0, typed
-PRNG keys) needs none.
+table of all arrays). An epoch that is kept for its score alone has `policy` and `meta`.
+
+Arrays are stored flat, by their path in the tree, so that a mismatch can be reported by name. What
+orbax cannot represent (None, arrays of size 0, typed PRNG keys) needs no representation then.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+
 PyTree = Any
 State = TypeVar("State")
 
@@ -120,8 +122,8 @@ class Checkpoints:
 
         Args:
           epoch: must be greater than that of every checkpoint in the folder.
-          state: a `flax.struct` dataclass of JAX arrays with a field `replay`; None keeps the policy
-            alone, which no run can continue from.
+          state: a `flax.struct` dataclass of JAX arrays with a field `replay`. None saves the
+            policy alone, which no run can continue from.
           meta: what else the run needs to continue; JSON.
           score: of the evaluation of this very epoch; None or a non-finite one is never the best.
           policy: the arrays that acting needs; path components become the keys of

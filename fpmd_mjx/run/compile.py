@@ -42,7 +42,7 @@ def compile_program(program: Program) -> Compiled:
     """Traces and compiles ahead of time, so that run time holds no compile time, ever.
 
     XLA compiles outside of Python's lock: the executables are built side by side. Loading them from
-    a full cache takes that lock, so that nothing is gained by it: the evaluations' are then built at
+    a full cache takes that lock, so that nothing is gained by it: the evaluations are then built at
     their first use, which is after the first epoch.
     """
     config = program.config

@@ -37,7 +37,7 @@ class Evaluations:
         """Evaluates in every mode, each from the same reset states. Returns the mean returns as
         `eval/MODE`, and as `eval/nonfinite` how many episodes blew up, of all modes together.
 
-        The best evaluation of a mode has the highest mean over the seeds; of equals it is the first.
+        The best evaluation of a mode has the highest mean over the seeds; the first of equals.
         """
         keys = stream_keys(Stream.EVALUATION, seed_array(self._config), jnp.uint32(epoch))
         found: Columns = {}
@@ -64,7 +64,7 @@ class Evaluations:
         return {name: np.ma.masked_all(self._config.seeds) for name in names}
 
     def score(self, epoch: int) -> float | None:
-        """What ranks the checkpoint of `epoch`: its own mean in the first mode, None without one."""
+        """The rank of the checkpoint of `epoch`: its own mean in the first mode, or None."""
         last = self.last.get(self.modes[0])
         return last["mean"] if last and last["epoch"] == epoch else None
 

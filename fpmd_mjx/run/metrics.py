@@ -1,4 +1,4 @@
-"""From the metrics of the program to those that are logged: what is missing, and what went wrong."""
+"""From the metrics of the program to those that are logged."""
 
 from typing import Any
 

@@ -155,7 +155,7 @@ class Run:
         return self.env_steps * self.config.seeds / seconds
 
     def end(self) -> dict[str, Any]:
-        """Evaluates the last epoch if nobody has, ends the log, and writes the summary: returned."""
+        """Evaluates the last epoch if nobody has, ends the log, and writes the summary."""
         if self._evaluations.score(self.epoch) is None:  # `env_steps` was lowered
             policy = self._program.policy(self._state)
             self._evaluations.run(policy, self.epoch, self.env_steps)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import re
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 
 from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report.text import human
 from fpmd_mjx.run import memory
 
 from ..conftest import Toy
@@ -86,8 +89,88 @@ def test_a_run_that_does_not_fit_leaves_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_limit_of_this_machine_is_plausible() -> None:
-    assert 2**28 < memory.limit() < 2**45
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+V1 = "sys/fs/cgroup/memory"
+NO_LIMIT_V1 = "9223372036854771712"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        # Version 2: the least of the process's own group and those around it.
+        ({"own": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "4096\n"}, 4096),
+        (
+            {
+                "own": "0::/a/b\n",
+                "sys/fs/cgroup/a/b/memory.max": "8192\n",
+                "sys/fs/cgroup/a/memory.max": "2048\n",
+            },
+            2048,
+        ),
+        ({"own": "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max": "max\n"}, None),
+        # In a container with a namespace of its own, its group is the root that it sees.
+        ({"own": "0::/\n", "sys/fs/cgroup/memory.max": "512\n"}, 512),
+        # Version 1, and both at once.
+        (
+            {
+                "own": "5:cpu,cpuacct:/x\n4:memory:/docker/1\n",
+                f"{V1}/docker/1/memory.limit_in_bytes": "1024\n",
+                f"{V1}/memory.limit_in_bytes": f"{NO_LIMIT_V1}\n",
+                "sys/fs/cgroup/cpu/x/memory.max": "1\n",
+            },
+            1024,
+        ),
+        # A container of version 1 that sees its own group at the root, by a path of the host.
+        (
+            {
+                "own": "4:memory:/docker/1\n0::/docker/1\n",
+                f"{V1}/memory.limit_in_bytes": "768\n",
+            },
+            768,
+        ),
+        ({"own": "4:memory:/x\n", f"{V1}/x/memory.limit_in_bytes": NO_LIMIT_V1}, None),
+        ({"own": "0::/gone\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_is_that_of_the_control_groups(
+    tmp_path: Path, files: dict[str, str], expected: int | None
+) -> None:
+    files = {name if name != "own" else "proc/self/cgroup": x for name, x in files.items()}
+    assert memory.cgroup_limit(tree(tmp_path, files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "space", "expected"),
+    [
+        (None, resource.RLIM_INFINITY, 1000 * 4096),
+        (2**20, resource.RLIM_INFINITY, 2**20),
+        (2**62, resource.RLIM_INFINITY, 1000 * 4096),
+        (2**20, 2**19, 2**19),
+    ],
+)
+def test_a_cpu_has_the_least_of_all_limits(
+    monkeypatch: pytest.MonkeyPatch, group: int | None, space: int, expected: int
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(memory, "_device_stats", dict)
+    monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(memory, "cgroup_limit", lambda: group)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (space, resource.RLIM_INFINITY))
+    assert memory.limit() == expected
+
+
+def test_an_accelerator_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_device_stats", lambda: {"bytes_limit": 12345})
+    monkeypatch.setattr(memory, "cgroup_limit", lambda: 99)
+    assert memory.limit() == 12345
 
 
 @pytest.mark.parametrize(
@@ -95,7 +178,7 @@ def test_the_limit_of_this_machine_is_plausible() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**30, "1.0 GiB"), (2**41, "2.0 TiB")],
 )
 def test_bytes_for_people(amount: int, text: str) -> None:
-    assert text.human(amount) == text
+    assert human(amount) == text
     line = memory.describe({"replay": amount}, 2**40)
     assert line == f"memory: {text} of 1.0 TiB (replay {text})"
 

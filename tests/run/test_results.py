@@ -1,4 +1,4 @@
-"""What a run leaves behind: the best checkpoint, every score, and the parts that it was trained in."""
+"""What a run leaves behind: its best checkpoint, every score, and its parts."""
 
 import dataclasses
 import json
@@ -35,9 +35,7 @@ def folder(plain: Toy, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def evaluating(
-    host_loop: Loop, plain: Toy, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Loop]:
+def evaluating(host_loop: Loop, plain: Toy, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loop]:
     """A host loop whose evaluations come to these means, one after another in each mode."""
 
     def prepare(broken: int = 0, **means: Sequence[float]) -> Loop:

@@ -114,7 +114,9 @@ class Played:
         path = folder / "summary.json"
         summary = json.loads(path.read_text())
         shift = {"mjx": 0.0, "mujoco": -2.5}[simulator]
-        result = summarize(np.array([[10.0, 20.0, 30.0], [11.0, 21.0, 31.0]]) + shift, summary["env_steps"])
+        result = summarize(
+            np.array([[10.0, 20.0, 30.0], [11.0, 21.0, 31.0]]) + shift, summary["env_steps"]
+        )
         result |= {"mode": "one_step", "simulator": simulator, "seed": seed}
         summary.setdefault("scores", []).append(result)
         write_json(path, summary)
