@@ -12,7 +12,7 @@ from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.bench.timing import Table
 from fpmd_mjx.config import load as configs
-from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.config.schema import Config, ConfigError, EvalConfig
 from fpmd_mjx.evaluation import rollout as evaluation
 from fpmd_mjx.run import compile as compiling
 
@@ -59,7 +59,7 @@ def test_training_ends_when_the_mean_over_the_seeds_is_on_target(records: Any) -
 def test_training_ends_with_the_run_and_evaluates_as_often_as_the_run_does(
     records: Any, goal: float | None
 ) -> None:
-    every = configs.EvalConfig(episodes=2, every=2)
+    every = EvalConfig(episodes=2, every=2)
     found = records(goal, env_steps=800, eval=every, seed=3)
     assert [x["env_steps"] for x in found] == [160, 320, 480, 640, 800]
     assert [x.keys() == {"env_steps"} for x in found] == [True, False, True, False, False]
