@@ -43,7 +43,7 @@ def main() -> None:
             if done == 1:
                 watches.append(stack.enter_context(contacts.watching(model, pairs)))
 
-        returns, lengths = rollout.real_rollout(program, mode, EPISODES, policy, 0, report)
+        returns, lengths, _ = rollout.real_rollout(program, mode, EPISODES, policy, 0, report)
     [watch] = watches
     env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
     record["rollouts"].append(

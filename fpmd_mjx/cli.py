@@ -1,13 +1,15 @@
 """`fpmd train|eval|render|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
 Exit codes: 0 done, 1 a task that was measured is not its original, 2 a user's mistake (one sentence
-says what to change), 128 + n stopped by signal n with everything saved.
+says what to change), 128 + n stopped by signal n with everything saved; 141 if whoever read the
+output has ended.
 """
 
 import argparse
 import contextlib
 import importlib
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -20,9 +22,25 @@ from fpmd_mjx.run.process import collect_garbage_rarely
 
 CAMPAIGN = "bench campaign"
 
+CLOSED_PIPE = 128 + 13
+"""Exit code of a command whose output nobody reads any more, as SIGPIPE would leave it."""
+
 
 def main(argv: list[str] | None = None) -> int:
     collect_garbage_rarely()
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()  # here, and not as the interpreter ends, where nobody can catch it
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())  # for what they still hold
+        return CLOSED_PIPE
+
+
+def _main(argv: list[str] | None) -> int:
     args = _arguments(argv)
     # Nothing is compiled and nothing heavy is imported before the configuration is valid.
     try:
@@ -49,41 +67,113 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fpmd", description="Train one-step flow policies.")
+class _Parser(argparse.ArgumentParser):
+    """details: a long text for the help, made when somebody asks for it."""
+
+    details: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        text = super().format_help()
+        return f"{text}\n{self.details()}\n" if self.details else text
+
+    def print_help(self, file: Any = None) -> None:
+        (file or sys.stdout).write(self.format_help())  # argparse hides that a pipe is closed
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="fpmd", description="Train one-step flow policies.")
     parser.set_defaults(interrupted="interrupted; the same command goes on from what is saved")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_train, _add_eval, _add_render, _add_suite, _add_tasks, _add_bench):
+        add(commands)
+    _add_campaign(commands)
+    _add_report(commands)
+    return parser
 
-    train = commands.add_parser("train", help="train, or continue, one run")
-    train.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="task=dmc/cheetah_run algorithm=fpmd_m preset=cpu seeds=4 any.field=value",
+
+def _command(
+    commands: Any, name: str, summary: str, *examples: str, more: str = "", **options: Any
+) -> _Parser:
+    """The parser of a command. examples: its arguments; more: lines above the examples."""
+    lines = [more, *([""] if more else []), "examples:"]
+    lines += [f"  fpmd {name} {example}".rstrip() for example in examples]
+    return commands.add_parser(
+        name,
+        help=summary,
+        epilog="\n".join(lines).lstrip("\n"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **{"description": f"{summary[0].upper()}{summary[1:]}."} | options,
     )
+
+
+def _add_train(commands: Any) -> None:
+    def details() -> str:
+        from fpmd_mjx.config.describe import train_help
+
+        return train_help()
+
+    train = _command(
+        commands,
+        "train",
+        "train, or continue, one run",
+        "task=dmc/cheetah_run",
+        "task=gym/Ant-v5 preset=paper seeds=4 name=first-try",
+        "task=dmc/walker_walk env_steps=1000000 learn.batch=512 eval.modes=[one_step,best_of_n]",
+    )
+    train.details = details
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below")
     train.set_defaults(run=_train)
 
-    score = commands.add_parser("eval", help="score a run's checkpoint")
+
+def _add_eval(commands: Any) -> None:
+    score = _command(
+        commands,
+        "eval",
+        "score a run's checkpoint",
+        "runs/dmc/cheetah_run/fpmd_m/cpu-s0",
+        "runs/dmc/cheetah_run/fpmd_m/cpu-s0 --simulator mujoco --episodes 20",
+        "runs/dmc/cheetah_run/fpmd_m/cpu-s0 --epoch best --mode best_of_n",
+    )
     _add_stored_policy(score)
     score.add_argument("--simulator", default="mjx", choices=("mjx", "mujoco"))
-    score.add_argument("--episodes", type=int, default=10, help="per seed")
+    score.add_argument("--episodes", type=int, default=10, help="per seed; default: 10")
     score.set_defaults(run=_eval)
 
-    render = commands.add_parser("render", help="make a video of a run's checkpoint")
+
+def _add_render(commands: Any) -> None:
+    render = _command(
+        commands,
+        "render",
+        "make a video of a run's checkpoint",
+        "runs/dmc/cheetah_run/fpmd_m/cpu-s0",
+        "runs/dmc/cheetah_run/fpmd_m/cpu-s0 --epoch best --size 512 -o cheetah.mp4",
+    )
     _add_stored_policy(render)
     render.add_argument("-o", "--out", type=Path, metavar="FILE.mp4", help="default: RUN/videos/")
-    render.add_argument("--episodes", type=int, default=1, help="of the first seed")
+    render.add_argument("--episodes", type=int, default=1, help="of the first seed; default: 1")
     render.add_argument("--size", type=int, default=256, help="height and width in pixels")
     render.add_argument("--camera", type=int, help="number of the model's camera")
     render.add_argument("--renderer", default="auto", choices=("auto", "gl", "warp"))
     render.set_defaults(run=_render)
 
-    suite = commands.add_parser("suite", help="run configs/suite/NAME.yaml: task x actor x seeds")
+
+def _add_suite(commands: Any) -> None:
+    suite = _command(
+        commands,
+        "suite",
+        "run configs/suite/NAME.yaml: task x actor x seeds",
+        "quick",
+        "cpu seeds=8 env_steps=600000",
+    )
     suite.add_argument("name")
     suite.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
     suite.set_defaults(run=_suite)
 
-    tasks = commands.add_parser("tasks", help="list the tasks, or measure them")
+
+def _add_tasks(commands: Any) -> None:
+    tasks = _command(
+        commands, "tasks", "list the tasks, or measure them", "", "--parity 'dmc/*' gym/Ant-v5"
+    )
     tasks.add_argument(
         "--parity",
         nargs="*",
@@ -92,24 +182,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     tasks.set_defaults(run=_tasks)
 
+
+def _add_bench(commands: Any) -> None:
     listed = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
-    bench = commands.add_parser(
+    bench = _command(
+        commands,
         "bench",
-        help="measure speed, start-up, memory and latency",
+        "measure speed, start-up, memory and latency",
+        "",
+        "program task=dmc/cheetah_run,gym/Ant-v5 num_envs=64,256 task.impl=jax,warp",
+        "curve task=dmc/walker_walk modes=[one_step,best_of_n] --out walker.json",
         description="Prints `name.metric value`. Benchmarks, by default all but those of peers:\n"
         f"{listed}",
-        epilog="A key may have several values, key=a,b: each combination is measured, in turns.\n"
+        more="A key may have several values, key=a,b: each combination is measured, in turns.\n"
         "peer=NAME[,NAME] chooses peers; peer_divisor=128 shrinks the tuned ones, to rehearse.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument(
         "words",
         nargs="*",
         metavar="NAME | key=value[,value]",
-        help="program task=dmc/cheetah_run,gym/Ant-v5 num_envs=64,256 task.impl=jax,warp",
+        help="benchmarks, and settings of what they run",
     )
     bench.add_argument("--out", type=Path, metavar="FILE", help="JSON, with quartiles")
-    bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns")
+    bench.add_argument("--rounds", type=int, default=7, help="repetitions, in turns; default: 7")
     bench.add_argument(
         "--shared-caches",
         action="store_true",
@@ -117,9 +212,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(run=_bench, interrupted="bench interrupted before anything was measured")
 
-    campaign = commands.add_parser(
+
+def _add_campaign(commands: Any) -> None:
+    campaign = _command(
+        commands,
         CAMPAIGN,
-        help="measure a GPU: many benchmarks in order of value, in the time there is",
+        "measure a GPU: many benchmarks in order of value, in the time there is",
+        "gpu --minutes 10",
+        "gpu --cell 'fast-*' --dry-run",
         description="Runs the cells of configs/campaign/NAME.yaml, each in a process of its own, "
         "and keeps each result in OUT/CARD/CELL.json. What is there for this card and this program "
         "is not measured again.",
@@ -148,10 +248,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     campaign.set_defaults(run=_campaign)
 
-    report = commands.add_parser("report", help="show results as a Markdown table")
+
+def _add_report(commands: Any) -> None:
+    report = _command(
+        commands,
+        "report",
+        "show results as a Markdown table",
+        "runs/suites/quick",
+        "before.json after.json",
+    )
     report.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="JSON, or a folder")
     report.set_defaults(run=_report)
-    return parser
 
 
 def _add_stored_policy(parser: argparse.ArgumentParser) -> None:
@@ -160,8 +267,13 @@ def _add_stored_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", default="one_step", help="one_step | one_step_sampled | best_of_n | steps=K"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
-    parser.add_argument("--epoch", type=int, help="of the checkpoint; default: the latest")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes; default: 0")
+    parser.add_argument(
+        "--epoch",
+        default="latest",
+        metavar="latest|best|N",
+        help="of the checkpoint; default: latest. best: of the evaluations during training",
+    )
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -174,13 +286,24 @@ def _train(args: argparse.Namespace) -> int:
     return _finish(lambda: train(config))
 
 
-def _some_episodes(args: argparse.Namespace) -> None:
+def _check_stored_policy(args: argparse.Namespace) -> None:
+    """Replaces the text of `--epoch` by its number, where it is one."""
     if args.episodes < 1:
         raise ConfigError(f"--episodes={args.episodes} is not possible: give at least 1.")
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(
+            f"--seed={args.seed} is not possible: give a whole number of at least 0, below 2**32."
+        )
+    if args.epoch.isdecimal() and int(args.epoch) > 0:
+        args.epoch = int(args.epoch)
+    elif args.epoch not in ("latest", "best"):
+        raise ConfigError(
+            f"--epoch={args.epoch} is not possible: give latest, best or the number of an epoch."
+        )
 
 
 def _eval(args: argparse.Namespace) -> int:
-    _some_episodes(args)
+    _check_stored_policy(args)
     _quiet()
     from fpmd_mjx.run.score import score
 
@@ -192,7 +315,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    _some_episodes(args)
+    _check_stored_policy(args)
     _quiet()
     from fpmd_mjx.run.render import render
 

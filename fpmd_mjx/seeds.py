@@ -1,11 +1,12 @@
 """The seed axis: what is written for one seed, mapped over the leading axis of its arguments."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from enum import IntEnum
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fpmd_mjx.config.schema import Config
 
@@ -33,17 +34,38 @@ def split(keys: jax.Array, count: int) -> tuple[jax.Array, ...]:
     return tuple(new[:, i] for i in range(count))
 
 
-_EVAL_STREAM = 0x45564C  # keeps the keys of evaluations apart from those of the program
+class Stream(IntEnum):
+    """Purposes that draw random numbers, each from keys of its own.
+
+    Training splits its keys from the key of the seed itself. `split(key, n)[i]` equals
+    `fold_in(key, i)`, so the numbers here are larger than any n that training splits into.
+    """
+
+    EVALUATION = 0x45564C  # during training; index: the epoch
+    SCORING = 0x53434F52  # `fpmd eval` in MJX; index: its --seed
+    SCORING_REAL = 0x5245414C  # `fpmd eval` in the original simulator; index: its --seed
+    VIDEO = 0x564944  # `fpmd render`; index: its --seed
+    CHECKPOINT_VIDEO = 0x43504B54  # at checkpoints; index: the epoch
+    BENCHMARK = 0x424D4B  # `fpmd bench`
 
 
-def eval_keys(seeds: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Keys of the evaluation after `epoch`, (seeds,): a function of both alone."""
+def stream_keys(stream: Stream, seeds: jax.Array, index: jax.Array | int) -> jax.Array:
+    """Keys of one purpose, (seeds,): a function of `stream`, each of `seeds` and `index` alone."""
 
     def key(seed: jax.Array) -> jax.Array:
-        stream = jax.random.fold_in(jax.random.key(seed), _EVAL_STREAM)
-        return jax.random.fold_in(stream, epoch)
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), index)
 
     return jax.vmap(key)(seeds)
+
+
+def reset_seeds(seeds: Sequence[int], seed: int, episodes: int) -> np.ndarray:
+    """Seeds of the original simulators' resets: (seeds, episodes) uint32.
+
+    seeds: of the training runs; seed: of the score. A hash of the seed of the run, the seed of the
+    score and the number of the episode.
+    """
+    streams = [np.random.SeedSequence((of_run, seed)) for of_run in seeds]
+    return np.stack([stream.generate_state(episodes, np.uint32) for stream in streams])
 
 
 def seed_list(config: Config) -> list[int]:
@@ -52,9 +74,3 @@ def seed_list(config: Config) -> list[int]:
 
 def seed_array(config: Config) -> jax.Array:
     return jnp.asarray(seed_list(config), jnp.uint32)
-
-
-def episode_keys(config: Config, seed: int) -> jax.Array:
-    """Keys of fresh episodes, (seeds,); seed: of the episodes."""
-    keys = jax.vmap(jax.random.key)(seed_array(config))
-    return jax.vmap(partial(jax.random.fold_in, data=seed))(keys)

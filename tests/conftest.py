@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from fpmd_mjx.algorithms.base import ONE_STEP
+from fpmd_mjx.algorithms.base import ONE_STEP, Mode
 from fpmd_mjx.config.schema import Config
 from fpmd_mjx.evaluation.rollout import rollout
 from fpmd_mjx.program import Program, TrainState
@@ -28,6 +28,7 @@ from fpmd_mjx.seeds import seed_array
 from .toy import Corridor, build, tiny_config, words
 
 EPOCHS = 8
+MODES = (ONE_STEP, Mode("best_of_n"))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -104,15 +105,19 @@ class Toy:
 
     @classmethod
     def of(cls, program: Program) -> "Toy":
-        """`compile_program`, compiling quickly; the evaluation at its first use."""
+        """`compile_program`, compiling quickly; the evaluations at their first use."""
         state = program.traced_init.out_info
         train_epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(state)
-        play = functools.partial(rollout, program, ONE_STEP, program.config.eval.episodes)
-        evaluation = jax.jit(play, compiler_options=QUICK)
+
+        @functools.cache
+        def evaluation(mode: Mode) -> Any:
+            play = functools.partial(rollout, program, mode, program.config.eval.episodes)
+            return jax.jit(play, compiler_options=QUICK)
+
         compiled = Compiled(
             init=program.traced_init.lower().compile(QUICK),
             train_epoch=train_epoch.compile(QUICK),
-            evaluation=lambda: evaluation,
+            evaluations={mode: functools.partial(evaluation, mode) for mode in MODES},
             seconds=0.0,
         )
         return cls(program, compiled)

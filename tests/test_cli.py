@@ -1,17 +1,21 @@
 """The command line: a mistake costs one line and no waiting."""
 
+import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import envs
 from envs import playground
 from envs.registry import cannot
 from fpmd_mjx import cli
 from fpmd_mjx.config import load as configs
+from fpmd_mjx.config.schema import Config
 from fpmd_mjx.run.process import child_environment
 
 MISTAKES = [
@@ -104,6 +108,123 @@ def test_a_mistake_that_only_the_run_can_show(
     assert capsys.readouterr().err.startswith(f"fpmd: {tmp_path} is not a run folder")
     assert cli.main(["eval", str(tmp_path), "--mode", "fast"]) == 2
     assert capsys.readouterr().err.startswith("fpmd: mode=fast is unknown")
+
+
+@pytest.mark.parametrize(
+    ("command", "unbuffered", "merged"),
+    [
+        ("tasks", "", False),
+        ("report benchmarks/cpu", "", False),
+        ("report benchmarks/cpu", "1", True),
+        ("bench --help", "", False),
+        ("bench --help", "1", False),
+        ("train --help", "", True),
+    ],
+)
+def test_a_closed_pipe_ends_the_command_silently(
+    command: str, unbuffered: str, merged: bool
+) -> None:
+    """What `| head` does, and `2>&1 | head`: the interpreter's own last words count."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "fpmd_mjx.cli", *command.split()],
+        env=child_environment(PYTHONUNBUFFERED=unbuffered),
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # long before anything is written
+        said = b"" if process.stderr is None else process.stderr.read()
+        assert process.wait(timeout=120) == 141
+    # Warp's library itself tells of a missing driver.
+    assert [line for line in said.splitlines() if not line.startswith(b"Warp ")] == []
+
+
+def test_a_command_that_is_read_to_its_end_is_not_a_closed_pipe() -> None:
+    command = [sys.executable, "-m", "fpmd_mjx.cli", "report", "benchmarks/cpu"]
+    where = {"env": child_environment(), "cwd": Path(__file__).parents[1]}
+    done = subprocess.run(command, **where, capture_output=True, check=True, timeout=120)  # type: ignore[call-overload]
+    assert b"| dmc/cheetah_run |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["eval", "runs/x", "--epoch", "last"], "--epoch=last is not possible: give latest, best"),
+        (["eval", "runs/x", "--epoch", "0"], "--epoch=0 is not possible: give latest, best"),
+        (["render", "runs/x", "--epoch", "-1"], "--epoch=-1 is not possible: give latest, best"),
+        (["eval", "runs/x", "--seed", "-1"], "--seed=-1 is not possible: give a whole number"),
+        (["render", "runs/x", "--seed", "4294967296"], "--seed=4294967296 is not possible"),
+    ],
+)
+def test_which_policy_plays_in_which_episodes_is_checked_first(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_epochs_are_words_or_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("fpmd_mjx.run.score.score", lambda *args: seen.append(args[-1]))
+    for epoch in ([], ["--epoch", "best"], ["--epoch", "latest"], ["--epoch", "12"]):
+        assert cli.main(["eval", "runs/x", *epoch]) == 0
+    assert seen == ["latest", "best", "latest", 12]
+
+
+def help_of(*command: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", HELP, *command, "--help"],
+        env=child_environment(COLUMNS="100"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert result.stderr == "False\n", "help imports JAX"
+    return result.stdout
+
+
+HELP = """
+import sys
+from fpmd_mjx.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("jax" in sys.modules, file=sys.stderr)
+    sys.exit(end.code)
+"""
+
+
+def test_help_of_train_lists_presets_and_every_setting() -> None:
+    shown = help_of("train")
+    for preset in configs.choices("preset"):
+        assert re.search(rf"^  {preset} +[A-Z]", shown, re.M), preset
+    tree = OmegaConf.to_container(OmegaConf.structured(Config))
+    keys = configs._keys(tree)
+    assert len(keys) > 60
+    for key in keys:
+        default = functools.reduce(dict.__getitem__, key.split("."), tree)  # type: ignore[arg-type]
+        lines = [line for line in shown.splitlines() if line.split()[:1] == [key]]
+        assert len(lines) == 1, key
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            assert float(lines[0].split()[1]) == default, lines
+    assert re.search(r"^  eval\.every +1 +epochs$", shown, re.M)
+    assert re.search(r"^  critic\.hidden +\[256,256,256\]$", shown, re.M)
+    assert max(map(len, shown.partition("settings (")[0].splitlines())) <= 100
+    assert "fpmd train task=dmc/cheetah_run" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["eval", "render", "suite", "tasks", "bench", "bench campaign", "report"],
+)
+def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command.split(), "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"\n  fpmd {command} " in shown.partition("examples:")[2]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def run(compiled: Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     config = tiny_config(*OVERRIDES, f"runs={tmp_path}")
     summary = train.train(config)
     assert summary["updates"] > 0
-    assert summary["nonfinite"] == {"env_resets": 0, "skipped_updates": 0}
+    assert summary["nonfinite"] == {"env_resets": 0, "skipped_updates": 0, "eval_episodes": 0}
     return config.folder
 
 
@@ -63,7 +63,15 @@ def test_it_is_scored_in_mjx_and_in_dm_control_and_filmed(run: Path) -> None:
         assert 0 <= result["mean"] <= 1000
         assert result["env_steps"] == 160
     assert render(
-        run, None, mode="one_step", episodes=1, seed=0, epoch=None, size=32, camera=None, how="gl"
+        run,
+        None,
+        mode="one_step",
+        episodes=1,
+        seed=0,
+        epoch="latest",
+        size=32,
+        camera=None,
+        how="gl",
     ).startswith(str(run / "videos" / "epoch_00004.mp4"))
     assert (run / "videos" / "epoch_00004.mp4").stat().st_size > 1000
 

@@ -1,12 +1,12 @@
 """Learning is tested by learning: both flows reach the known optimum of a task with foresight."""
 
-import jax
 import numpy as np
 import pytest
 
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.program import TrainState
 from fpmd_mjx.run.compile import compile_program
-from fpmd_mjx.seeds import eval_keys, seed_array
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 from .conftest import host
 from .toy import Aim, build, words
@@ -42,8 +42,8 @@ def test_reaches_the_optimum(actor: tuple[str, ...]) -> None:
 
     def progress(state: TrainState) -> np.ndarray:
         """One-step return of each seed between random (0) and optimal (1)."""
-        keys = eval_keys(seeds, jax.numpy.uint32(0))
-        returns, _ = compiled.evaluate(program.policy(state), keys)
+        keys = stream_keys(Stream.EVALUATION, seeds, 0)
+        returns = compiled.evaluation(ONE_STEP)(program.policy(state), keys).returns
         return (host(returns).mean(1) - Aim.RANDOM) / (Aim.OPTIMUM - Aim.RANDOM)
 
     state = compiled.init(seeds)

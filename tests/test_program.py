@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fpmd_mjx import seeds
+from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.algorithms.fpmd import Learner
 from fpmd_mjx.data import replay
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.program import TrainState
 from fpmd_mjx.run import compile as compiling
 from fpmd_mjx.run.memory import size
-from fpmd_mjx.seeds import seed_array
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 from .conftest import EPOCHS, QUICK, Run, Toy, host
 from .toy import Corridor, build, tiny_config
@@ -76,10 +76,10 @@ def test_the_evaluation_waits_for_its_first_use_if_the_epoch_is_there(
     compiled = compiling.compile_program(program)  # type: ignore[arg-type]
     assert len(traced) == before
     state = compiled.init(jnp.zeros(1, jnp.uint32))
-    keys = seeds.eval_keys(jnp.zeros(1, jnp.uint32), jnp.uint32(0))
+    keys = stream_keys(Stream.EVALUATION, jnp.zeros(1, jnp.uint32), 0)
     for _ in range(2):
         state = compiled.train_epoch(state)
-        assert compiled.evaluate(state, keys) == state + program.config.eval.episodes
+        assert compiled.evaluation(ONE_STEP)(state, keys) == state + program.config.eval.episodes
     assert len(traced) == 1
 
 
@@ -104,7 +104,7 @@ def test_the_check_for_host_traffic_sees_it() -> None:
 
 
 def test_nothing_in_the_program_waits_for_the_host(cartpole: Run) -> None:
-    for part in (cartpole.compiled.train_epoch, cartpole.compiled.evaluate):
+    for part in (cartpole.compiled.train_epoch, cartpole.compiled.evaluation(ONE_STEP)):
         assert not HOST.search(part.as_text())
     state = cartpole.compiled.init(seed_array(cartpole.config))
     with jax.transfer_guard("disallow"):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from envs.wrappers import VectorState
 from fpmd_mjx.bench.timing import Measured, Quartiles, ratio
 from fpmd_mjx.program import Program, Sums, TrainState
-from fpmd_mjx.seeds import seed_array, split
+from fpmd_mjx.seeds import Stream, seed_array, split, stream_keys
 
 
 def physics(
@@ -141,7 +141,7 @@ class Workload:
         jax.block_until_ready(self._physics)
 
     def _physics_init(self, seeds: jax.Array) -> tuple[VectorState, jax.Array]:
-        keys, env_keys = split(jax.vmap(jax.random.key)(seeds), 2)
+        keys, env_keys = split(stream_keys(Stream.BENCHMARK, seeds, 0), 2)
         return self.program.vector.init(env_keys), keys
 
 

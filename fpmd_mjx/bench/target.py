@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
+from dataclasses import replace
 from typing import Any, Protocol
 
 from fpmd_mjx.bench import fresh
@@ -38,26 +38,17 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
     import jax.numpy as jnp
     import numpy as np
 
-    from fpmd_mjx.algorithms.base import ONE_STEP, Mode
-    from fpmd_mjx.evaluation.rollout import rollout
+    from fpmd_mjx.algorithms.base import Mode
     from fpmd_mjx.program import make_program
     from fpmd_mjx.run.compile import compile_program, use_compile_cache
-    from fpmd_mjx.seeds import eval_keys, seed_array, seed_list
+    from fpmd_mjx.seeds import Stream, seed_array, seed_list, stream_keys
 
     config = configs.from_yaml(text)
     parsed = [Mode.parse(mode) for mode in modes]
+    config = replace(config, eval=replace(config.eval, modes=list(modes)))
     use_compile_cache()
     program = make_program(config)
     compiled = compile_program(program)
-    evaluations = {
-        mode: jax.jit(
-            partial(rollout, program, mode, config.eval.episodes),
-            compiler_options=program.compiler_options,
-        )
-        for mode in parsed
-    }
-    if ONE_STEP in evaluations:
-        evaluations[ONE_STEP] = compiled.evaluate
     seeds, seconds = seed_array(config), 0.0
     state = jax.block_until_ready(compiled.init(seeds))
     for epoch in range(1, config.epochs + 1):
@@ -69,10 +60,13 @@ def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fre
         if epoch % config.eval.every and epoch < config.epochs:
             yield {"env_steps": env_steps}
             continue
-        policy, keys = program.policy(state), eval_keys(seeds, jnp.uint32(epoch))
+        policy = program.policy(state)
+        keys = stream_keys(Stream.EVALUATION, seeds, jnp.uint32(epoch))
         returns = {
-            str(mode): np.mean(np.asarray(rollout(policy, keys)[0]), 1).tolist()
-            for mode, rollout in evaluations.items()
+            str(mode): np.mean(
+                np.asarray(compiled.evaluation(mode)(policy, keys).returns), 1
+            ).tolist()
+            for mode in parsed
         }
         mean = float(np.mean(returns[str(parsed[0])]))
         yield {

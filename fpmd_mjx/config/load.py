@@ -161,6 +161,7 @@ _EXPECTED = {
     bool: "true or false",
     str: "a word",
     list[int]: "layer widths such as [256,256]",
+    list[str]: "words such as [one_step,best_of_n]",
 }
 
 

@@ -5,6 +5,7 @@ another choice, which one (`only`). `rules.py` checks both.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,10 @@ LARGEST_COUNT = 2**31 - 1
 
 LARGEST_INTERVAL = 2**16 - 1
 """Of counts that `Counter.is_multiple_of` divides by."""
+
+
+MODE = re.compile(r"one_step|one_step_sampled|best_of_n|steps=[1-9]\d*")
+"""The evaluation modes, see `Mode`."""
 
 
 def _setting(default: Any, allowed: Allowed, only: str) -> Any:
@@ -89,6 +94,17 @@ def widths(*default: int) -> Any:
         return len(x) > 0 and min(x) >= 1 and max(x) <= LARGEST_COUNT
 
     allowed = Allowed(holds, "give layer widths such as [256,256]")
+    return field(default_factory=lambda: list(default), metadata={"allowed": allowed, "only": ""})
+
+
+def modes(*default: str) -> Any:
+    """Evaluation modes, each once."""
+
+    def holds(x: list[str]) -> bool:
+        return len(x) > 0 and len(set(x)) == len(x) and all(map(MODE.fullmatch, x))
+
+    remedy = "give one or more of one_step, one_step_sampled, best_of_n and steps=K, each once"
+    allowed = Allowed(holds, remedy)
     return field(default_factory=lambda: list(default), metadata={"allowed": allowed, "only": ""})
 
 
@@ -234,7 +250,8 @@ class LearnConfig:
 class EvalConfig:
     """Evaluations during training."""
 
-    episodes: int = count(10)  # per seed
+    modes: list[str] = modes("one_step")  # the first decides the best
+    episodes: int = count(10)  # per seed and mode
     every: int = count(1)  # epochs
 
 
@@ -243,8 +260,8 @@ class CheckpointConfig:
     """What is kept on disk."""
 
     every: int = count(1)  # epochs
-    keep: int = count(2)
-    best: bool = flag(True)
+    keep: int = count(2)  # of the newest
+    best: bool = flag(True)  # keep the policy of the best evaluation, too
     replay: bool = flag(True)  # false: smaller checkpoints, but a resumed run refills its replay
     video: bool = flag(False)  # of an episode, in videos/
 

@@ -7,7 +7,7 @@ many candidates as in training; `steps=K` is a sample of K network calls.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,29 @@ from envs.wrappers import flatten, is_sound, unflatten
 from fpmd_mjx.algorithms.base import Mode, Policy
 from fpmd_mjx.evaluation.deploy import act_seeds, deployed_seeds
 from fpmd_mjx.program import Program, camera
-from fpmd_mjx.seeds import split
+from fpmd_mjx.seeds import Stream, reset_seeds, seed_array, seed_list, split, stream_keys
 
 T = TypeVar("T")
 
 
+class Episodes(NamedTuple):
+    """The results of whole episodes, as arrays of JAX or NumPy.
+
+    returns: (seeds, episodes); lengths: (seeds, episodes) control steps; nonfinite: (seeds,) number
+    of episodes that ended because their simulation was no longer finite. Such an episode keeps the
+    return that it had until then.
+    """
+
+    returns: Any
+    lengths: Any
+    nonfinite: Any
+
+
 def rollout(
     program: Program, mode: Mode, episodes: int, policy: Policy, keys: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Returns and lengths of `episodes` whole episodes a seed in MJX, (seeds, episodes) each.
-
-    A simulation that is no longer finite ends its episode. Pure: this is what gets jitted.
-    """
-    return watched(program, mode, episodes, policy, keys, lambda state: None)[:2]
+) -> Episodes:
+    """`episodes` whole episodes a seed in MJX. Pure: this is what gets jitted."""
+    return watched(program, mode, episodes, policy, keys, lambda state: None)[0]
 
 
 def watched(
@@ -42,7 +52,7 @@ def watched(
     policy: Policy,
     keys: jax.Array,
     watch: Callable[[State], T],
-) -> tuple[jax.Array, jax.Array, T]:
+) -> tuple[Episodes, T]:
     """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
     leaves (steps, ...), steps to the time limit whenever the episodes end."""
     vector = program.vector
@@ -52,18 +62,22 @@ def watched(
     lead = (keys.shape[0], episodes)
 
     def step(carry: Any, _: None) -> tuple[Any, T]:
-        state, keys, alive, ret, length = carry
+        state, keys, alive, broken, ret, length = carry
         seen = watch(state)
         keys, act_keys = split(keys, 2)
         state = vector.physics(state, act_seeds(deployed, state.obs, act_keys))
-        alive &= unflatten(is_sound(flatten(state)), lead[0])
+        finite = unflatten(is_sound(flatten(state)), lead[0])
+        broken |= alive & ~finite
+        alive &= finite
         ret += jnp.where(alive, state.reward, 0.0)
         length += alive
-        return (state, keys, alive & ~state.terminated, ret, length), seen
+        return (state, keys, alive & ~state.terminated, broken, ret, length), seen
 
-    start = (state, keys, jnp.ones(lead, bool), jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
-    (_, _, _, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
-    return ret, length * vector.env.spec.action_repeat, seen
+    alive, none = jnp.ones(lead, bool), jnp.zeros(lead, bool)
+    start = (state, keys, alive, none, jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
+    (*_, broken, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
+    length *= vector.env.spec.action_repeat
+    return Episodes(ret, length, jnp.sum(broken, 1, dtype=jnp.int32)), seen
 
 
 def real_rollout(
@@ -73,22 +87,23 @@ def real_rollout(
     policy: Policy,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`rollout` in gymnasium or dm_control itself: returns and lengths, (seeds, episodes).
+) -> Episodes:
+    """`rollout` in gymnasium or dm_control itself.
 
-    All episodes advance together, so that the policy is called once a step. seed: of the first
-    episode's reset; report: called with steps done and steps in all.
+    All episodes advance together, so that the policy is called once a step. seed: of the episodes,
+    see `reset_seeds`; report: called with steps done and steps in all.
     """
     vector = program.vector
     spec = vector.env.spec
-    seeds = jax.tree.leaves(policy.actor)[0].shape[0]
+    seeds, runs = program.config.seeds, seed_list(program.config)
     simulators = [real(program) for _ in range(seeds * episodes)]
-    obs = np.stack([sim.reset(seed + i) for i, sim in enumerate(simulators)])
+    starts = reset_seeds(runs, seed, episodes).ravel()
+    obs = np.stack([sim.reset(int(n)) for sim, n in zip(simulators, starts, strict=True)])
     ret, length = np.zeros(len(simulators)), np.zeros(len(simulators), int)
-    alive = np.ones(len(simulators), bool)
+    alive, broken = np.ones(len(simulators), bool), np.zeros(len(simulators), bool)
     deployed = jax.jit(partial(deployed_seeds, program, mode))(policy)
     act = jax.jit(act_seeds)
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds, dtype=jnp.uint32) + seed)
+    keys = stream_keys(Stream.SCORING_REAL, seed_array(program.config), seed)
     next_keys = jax.jit(partial(split, count=2))
     for t in range(vector.episode_steps):
         keys, act_keys = next_keys(keys)
@@ -96,13 +111,16 @@ def real_rollout(
         action = np.asarray(act(deployed, seen, act_keys)).reshape(len(simulators), -1)
         for i in np.flatnonzero(alive):
             obs[i], reward, terminated, truncated = simulators[i].step(action[i])
-            ret[i] += reward
-            length[i] += spec.action_repeat
-            alive[i] = not (terminated or truncated)
+            broken[i] = not (np.isfinite(obs[i]).all() and np.isfinite(reward))
+            alive[i] = not (terminated or truncated or broken[i])
+            if not broken[i]:
+                ret[i] += reward
+                length[i] += spec.action_repeat
         report(t + 1, vector.episode_steps)
         if not alive.any():
             break
-    return ret.reshape(seeds, episodes), length.reshape(seeds, episodes)
+    lead = (seeds, episodes)
+    return Episodes(ret.reshape(lead), length.reshape(lead), broken.reshape(lead).sum(1))
 
 
 def real(program: Program) -> RealEnv:

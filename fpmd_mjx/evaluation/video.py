@@ -45,7 +45,7 @@ class Recorder:
         """Plays episodes with the policy of the first seed, one after the other in the video, and
         gives their returns, (episodes,); policy, keys: leaves (seeds, ...)."""
         policy, keys = jax.tree.map(lambda leaf: leaf[:1], (policy, keys))
-        returns, lengths, places = self._rollout(policy, keys)
+        (returns, lengths, _), places = self._rollout(policy, keys)
         pictures = []
         for episode, length in enumerate(np.asarray(lengths)[0]):
             # Of an episode that blew up in its first step there is its start.

@@ -28,6 +28,8 @@ def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: 
     for axis, (task, members) in zip(axes.flat, panels.items(), strict=False):
         for run, actor in members:
             steps, returns = learning_curve(run)
+            if not returns.size:
+                continue
             color = COLORS.get(actor)
             axis.plot(steps, returns, color=color, alpha=0.35, linewidth=0.8)
             label = f"{LABELS.get(actor, actor)} ({returns.shape[1]} seeds)"
@@ -43,9 +45,12 @@ def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: 
 
 
 def learning_curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(env steps (points,), one-step return (points, seeds)) of the epochs with an evaluation."""
+    """(env steps (points,), one-step return (points, seeds)) of the epochs with an evaluation.
+
+    Empty for a run that was not evaluated in this mode.
+    """
     by_step: dict[int, list[float]] = defaultdict(list)
     for row in read_metrics(run / "metrics.csv"):
-        by_step[int(row["env_steps"])].append(float(row["eval/one_step"]))
+        by_step[int(row["env_steps"])].append(float(row.get("eval/one_step") or "nan"))
     points = [(step, x) for step, x in sorted(by_step.items()) if np.isfinite(x).all()]
     return np.array([step for step, _ in points]), np.array([x for _, x in points])

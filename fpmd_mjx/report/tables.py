@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.report import scores
 from fpmd_mjx.report.curves import LABELS, curves
 from fpmd_mjx.report.records import MORE_THAN, write_json
 from fpmd_mjx.report.text import clock, human
@@ -149,8 +150,8 @@ def _number(value: float | None) -> str:
 def gap(summary: dict[str, Any]) -> tuple[float, bool] | None:
     """One-step return in the real simulator less that in MJX, and whether the 95 % intervals of
     the two scores over episodes overlap; None if either is missing."""
-    mjx = summary["eval"].get("one_step")
-    real = summary.get("eval_mujoco", {}).get("one_step")
+    mjx = scores.find(summary, "one_step", "mjx")
+    real = scores.find(summary, "one_step", "mujoco")
     if not mjx or not real or not mjx["episode_ci95"] or not real["episode_ci95"]:
         return None
     (a, b), (c, d) = mjx["episode_ci95"], real["episode_ci95"]
@@ -172,8 +173,8 @@ def table(summaries: list[dict[str, Any]]) -> str:
             LABELS.get(summary["actor"], summary["actor"]),
             summary["seeds"],
             f"{summary['env_steps']:,}",
-            _score(summary["eval"].get("one_step")),
-            _score(summary.get("eval_mujoco", {}).get("one_step")),
+            _score(scores.find(summary, "one_step", "mjx")),
+            _score(scores.find(summary, "one_step", "mujoco")),
             shown,
             f"{summary['env_steps_per_second']:,.0f}",
             f"{summary['updates_per_second']:,.0f}",

@@ -2,13 +2,15 @@
 
 Each epoch's checkpoint holds up to four orbax items: `state` (the train state without its replay),
 `replay`, `policy` (what acting needs, read without the rest) and `meta` (JSON: the caller's, and a
-table of all arrays). Arrays are stored flat, by their path in the tree, so that a mismatch can be
-reported by name, and so that what orbax has no representation for (None, arrays of size 0, typed
-PRNG keys) needs none.
+table of all arrays). An epoch that is kept for its score alone has `policy` and `meta`.
+
+Arrays are stored flat, by their path in the tree, so that a mismatch can be reported by name. What
+orbax cannot represent (None, arrays of size 0, typed PRNG keys) needs no representation then.
 """
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +18,6 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 PyTree = Any
 State = TypeVar("State")
@@ -26,6 +27,46 @@ _SHOWN_DIFFERENCES = 10
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be written, or that does not fit what it is restored into."""
+
+
+class Retention:
+    """Which checkpoints stay: the newest that a run can continue from, and the best.
+
+    Epochs that come after the newest resumable checkpoint are lost when the run is killed, and a
+    best one among them with it. So the best until that checkpoint stays as well.
+
+    Args:
+      last: how many resumable checkpoints stay, at least 1.
+      best: whether those with the highest score stay.
+    """
+
+    def __init__(self, last: int, best: bool) -> None:
+        self._last, self._best = last, best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """The interface of orbax; `checkpoints` have a step and metrics, sorted by step."""
+        resumable = [info.step for info in checkpoints if _resumable(info.metrics)]
+        kept = set(resumable[-self._last :])
+        if self._best:
+            scores = {info.step: _score(info.metrics) for info in checkpoints}
+            kept.add(_best(scores))
+            if resumable:
+                kept.add(_best({e: x for e, x in scores.items() if e <= resumable[-1]}))
+        return [info.step in kept for info in checkpoints]
+
+
+def _resumable(metrics: Any) -> bool:
+    return metrics is None or metrics.get("resumable", True)
+
+
+def _score(metrics: Any) -> float | None:
+    return None if metrics is None else metrics["score"]
+
+
+def _best(scores: dict[int, float | None]) -> int | None:
+    """The epoch with the highest score, of equals the oldest; None if none has a score."""
+    scored = [(-score, epoch) for epoch, score in scores.items() if score is not None]
+    return min(scored)[1] if scored else None
 
 
 class Checkpoints:
@@ -40,7 +81,7 @@ class Checkpoints:
     Args:
       directory: made by the first `save`.
       keep_last: how many of the newest checkpoints to keep, at least 1.
-      keep_best: keep the one with the highest score, too.
+      keep_best: keep the one with the highest score, too; of equals the oldest.
       replay: store `state.replay`. Without it checkpoints are small, and a restored run continues
         with the template's replay, which is not bit for bit.
     """
@@ -50,12 +91,7 @@ class Checkpoints:
             raise CheckpointError(f"keep_last is {keep_last}: keep at least 1 checkpoint")
         self._directory = Path(directory).absolute()
         self._replay = replay
-        policies: list[checkpoint_managers.PreservationPolicy] = [
-            checkpoint_managers.LatestN(keep_last)
-        ]
-        if keep_best:
-            policies.append(checkpoint_managers.BestN(get_metric_fn=_rank, n=1))
-        self._preservation = checkpoint_managers.AnyPreservationPolicy(policies)
+        self._retention = Retention(keep_last, keep_best)
         self._writing = False
         self._manager = self._open()
 
@@ -74,7 +110,7 @@ class Checkpoints:
     def save(
         self,
         epoch: int,
-        state: PyTree,
+        state: PyTree | None,
         meta: dict[str, Any],
         score: float | None,
         *,
@@ -86,9 +122,10 @@ class Checkpoints:
 
         Args:
           epoch: must be greater than that of every checkpoint in the folder.
-          state: a `flax.struct` dataclass of JAX arrays with a field `replay`.
+          state: a `flax.struct` dataclass of JAX arrays with a field `replay`. None saves the
+            policy alone, which no run can continue from.
           meta: what else the run needs to continue; JSON.
-          score: the mean `one_step` return; None or a non-finite one is never the best.
+          score: of the evaluation of this very epoch; None or a non-finite one is never the best.
           policy: the arrays that acting needs; path components become the keys of
             `restore_policy`'s dicts.
 
@@ -101,15 +138,17 @@ class Checkpoints:
             self._manager.close()
             self._writing = True
             self._manager = self._open()
+            self._forget_lost_epochs()
         latest = self._manager.latest_step()
         if latest is not None and epoch <= latest:
             raise CheckpointError(
                 f"{self._directory} already has epoch {latest}, epoch {epoch} cannot follow it: "
                 "resume from the latest checkpoint, or start a run in a new folder"
             )
-        trees = {"state": state.replace(replay=None), "policy": policy}
-        if self._replay:
+        trees = {} if state is None else {"state": state.replace(replay=None)}
+        if state is not None and self._replay:
             trees["replay"] = state.replay
+        trees["policy"] = policy
         arrays = {item: _arrays(tree, item) for item, tree in trees.items()}
         document = {
             "meta": meta,
@@ -131,24 +170,26 @@ class Checkpoints:
                 args[item] = ocp.args.StandardSave(stored)
         if score is not None and not math.isfinite(score):
             score = None
-        self._manager.save(epoch, args=ocp.args.Composite(**args), metrics={"score": score})
+        metrics = {"score": score, "resumable": state is not None}
+        self._manager.save(epoch, args=ocp.args.Composite(**args), metrics=metrics)
 
     def wait(self) -> None:
         """Returns when the last `save` is on disk."""
         self._manager.wait_until_finished()
 
-    def latest(self) -> int | None:
-        """The newest epoch on disk, None if there is none. Waits for a save under way."""
+    def epochs(self) -> list[int]:
+        """The epochs on disk whose policy can be read, sorted. Waits for a save under way."""
         self.wait()
-        return self._manager.latest_step()
+        return sorted(self._manager.all_steps())
+
+    def latest(self) -> int | None:
+        """The newest epoch that a run can continue from, None if there is none."""
+        resumable = [e for e in self.epochs() if _resumable(self._manager.metrics(e))]
+        return resumable[-1] if resumable else None
 
     def best(self) -> int | None:
-        """The epoch on disk with the highest score (of equals the newest), None if none has one."""
-        self.wait()
-        epoch = self._manager.best_step()
-        if epoch is None or self._score(epoch) is None:
-            return None
-        return epoch
+        """The epoch with the highest score, of equals the oldest; None if none has a score."""
+        return _best({epoch: _score(self._manager.metrics(epoch)) for epoch in self.epochs()})
 
     def restore(
         self, template_state: State, epoch: int | None = None
@@ -164,8 +205,13 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no such checkpoint, or names, shapes or dtypes differ.
         """
-        epoch = self._existing(epoch)
+        epoch = self._existing(self.latest() if epoch is None else epoch)
         document = self._document(epoch)
+        if "state" not in document["arrays"]:
+            raise CheckpointError(
+                f"epoch {epoch} in {self._directory} has its policy alone: continue from epoch "
+                f"{self.latest()}"
+            )
         template: Any = template_state
         trees = {"state": template.replace(replay=None)}
         if self._replay:
@@ -203,13 +249,16 @@ class Checkpoints:
     def restore_policy(self, epoch: int | None = None) -> dict[str, Any]:
         """Reads what `save` got as `policy`, and nothing else: no replay, no optimizer.
 
+        Args:
+          epoch: None for the latest that a run can continue from.
+
         Returns:
           Nested dicts, keyed by field name, dict key or position, of arrays on the first device.
 
         Raises:
           CheckpointError: there is no such checkpoint.
         """
-        epoch = self._existing(epoch)
+        epoch = self._existing(self.latest() if epoch is None else epoch)
         table = self._document(epoch)["arrays"]["policy"]
         template: dict[str, Any] = {}
         for name, entry in table.items():
@@ -224,24 +273,25 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             create=self._writing,
             cleanup_tmp_directories=self._writing,
-            best_fn=_rank,
-            preservation_policy=self._preservation,
+            best_fn=lambda metrics: 0.0,  # orbax stores metrics only where it could rank them
+            preservation_policy=self._retention,
         )
         return ocp.CheckpointManager(
             self._directory, options=options, item_names=("state", "replay", "policy", "meta")
         )
 
-    def _score(self, epoch: int) -> float | None:
-        metrics: Any = self._manager.metrics(epoch)
-        return metrics["score"]
+    def _forget_lost_epochs(self) -> None:
+        """Deletes the policies of epochs that a killed process had reached after the checkpoint
+        that this one continues from."""
+        latest = self.latest() or 0
+        for epoch in self.epochs():
+            if epoch > latest:
+                self._manager.delete(epoch)
 
     def _existing(self, epoch: int | None) -> int:
-        self.wait()
-        epochs = sorted(self._manager.all_steps())
-        if not epochs:
+        epochs = self.epochs()
+        if epoch is None or not epochs:
             raise CheckpointError(f"no checkpoint in {self._directory}")
-        if epoch is None:
-            return epochs[-1]
         if epoch not in epochs:
             raise CheckpointError(f"no epoch {epoch} in {self._directory}; there are: {epochs}")
         return epoch
@@ -268,11 +318,6 @@ class Checkpoints:
                 value = jax.random.wrap_key_data(value, impl=table[name]["impl"])
             leaves.append(value)
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
-def _rank(metrics: Any) -> float:
-    score = metrics["score"]
-    return -math.inf if score is None else score
 
 
 def _named(tree: PyTree) -> dict[str, Any]:

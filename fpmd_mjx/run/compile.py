@@ -1,7 +1,7 @@
 """The executables of a run, and the cache that they come from."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fpmd_mjx.algorithms.base import ONE_STEP
+from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.evaluation.rollout import rollout
 from fpmd_mjx.program import Program
-from fpmd_mjx.seeds import eval_keys
+from fpmd_mjx.seeds import Stream, stream_keys
 
 LOAD_SECONDS = 3.0
 """Within which an epoch that is in the compile cache is loaded. One that is not takes longer."""
@@ -24,32 +24,33 @@ LOAD_SECONDS = 3.0
 class Compiled:
     """The executables of a run, each traced and compiled once.
 
-    evaluation: returns the evaluation's. seconds: until the first epoch could begin.
+    evaluations: what returns the evaluation of each mode of `eval.modes`. seconds: until the first
+    epoch could begin.
     """
 
     init: Any
     train_epoch: Any
-    evaluation: Callable[[], Any]
+    evaluations: Mapping[Mode, Callable[[], Any]]
     seconds: float
 
-    @property
-    def evaluate(self) -> Any:
-        return self.evaluation()
+    def evaluation(self, mode: Mode) -> Any:
+        """The executable (policy, keys) -> `Episodes`."""
+        return self.evaluations[mode]()
 
 
 def compile_program(program: Program) -> Compiled:
     """Traces and compiles ahead of time, so that run time holds no compile time, ever.
 
     XLA compiles outside of Python's lock: the executables are built side by side. Loading them from
-    a full cache takes that lock, so that nothing is gained by it: the evaluation's is then built at
-    its first use, which is after the first epoch.
+    a full cache takes that lock, so that nothing is gained by it: the evaluations are then built at
+    their first use, which is after the first epoch.
     """
     config = program.config
     start = time.monotonic()
     seeds = jax.ShapeDtypeStruct((config.seeds,), jnp.uint32)
     state = program.traced_init.out_info
-    evaluate = partial(rollout, program, ONE_STEP, config.eval.episodes)
-    keys = jax.eval_shape(eval_keys, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
+    keys_of = partial(stream_keys, Stream.EVALUATION)
+    keys = jax.eval_shape(keys_of, seeds, jax.ShapeDtypeStruct((), jnp.uint32))
     options: Any = program.compiler_options
     pool = ThreadPoolExecutor()
     # Each is compiled while the next one is traced.
@@ -59,14 +60,18 @@ def compile_program(program: Program) -> Compiled:
     )
 
     @cache
-    def evaluation() -> jax.stages.Compiled:
+    def evaluation(mode: Mode) -> jax.stages.Compiled:
+        evaluate = partial(rollout, program, mode, config.eval.episodes)
         return jax.jit(evaluate).lower(program.policy(state), keys).compile(options)
 
+    modes = [Mode.parse(mode) for mode in config.eval.modes]
     cached, _ = wait([train_epoch], timeout=LOAD_SECONDS)
     if not cached:
-        evaluation()
+        for mode in modes:
+            evaluation(mode)
     executables = init.result(), train_epoch.result()
-    return Compiled(*executables, evaluation, time.monotonic() - start)
+    evaluations = {mode: partial(evaluation, mode) for mode in modes}
+    return Compiled(*executables, evaluations, time.monotonic() - start)
 
 
 def compile_cache() -> Path:

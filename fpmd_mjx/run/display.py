@@ -9,7 +9,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fpmd_mjx.report.text import clock
 
-console = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves to the command line what is to be done, as with any other output."""
+        raise
+
+
+console = _Console(stderr=True, highlight=False)
 
 
 class Display:

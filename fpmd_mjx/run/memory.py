@@ -1,6 +1,8 @@
 """The memory plan: what a run will hold on its device, known before anything is allocated."""
 
 import os
+import resource
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -70,9 +72,54 @@ def _device_stats() -> dict[str, int]:
 
 
 def limit() -> int:
-    """Bytes of the device that JAX computes on, or of the machine that it shares memory with."""
+    """Bytes that this process may use: of its accelerator, or else of the memory of the machine, as
+    far as its control groups (containers, batch systems) and its own limit (ulimit -v) let it."""
     reported = _device_stats().get("bytes_limit")
-    return int(reported or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if reported:
+        return int(reported)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cgroup_limit()]
+    own, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits += [own] if own != resource.RLIM_INFINITY else []
+    return min(amount for amount in limits if amount is not None)
+
+
+# Of each version: the controllers of its lines in /proc/self/cgroup, its folder, and its file.
+_CGROUPS = (
+    ("", "sys/fs/cgroup", "memory.max"),
+    ("memory", "sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+)
+_NO_LIMIT = 2**60  # version 1 writes its largest number
+
+
+def cgroup_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that Linux's control groups allow this process, None where they set no limit.
+
+    The limits of a group hold for all groups in it. A container may see its own group as the root,
+    and yet be told the host's path to it: folders that are not there are passed over.
+
+    root: of the file system.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller, top, name in _CGROUPS:
+            if controller in controllers.split(","):
+                group = PurePosixPath(path.lstrip("/"))
+                found += [_bytes(root / top / each / name) for each in (group, *group.parents)]
+    limits = [amount for amount in found if amount is not None and amount < _NO_LIMIT]
+    return min(limits, default=None)
+
+
+def _bytes(path: Path) -> int | None:
+    """The number in a file; None without one, such as `max`."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def describe(planned: dict[str, int], available: int) -> str:

@@ -9,7 +9,7 @@ from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.evaluation.video import Recorder, video_path
 from fpmd_mjx.run.compile import use_compile_cache
 from fpmd_mjx.run.folder import load_policy
-from fpmd_mjx.seeds import episode_keys
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 
 def render(
@@ -19,12 +19,12 @@ def render(
     mode: str,
     episodes: int,
     seed: int,
-    epoch: int | None,
+    epoch: int | str,
     size: int,
     camera: int | None,
     how: How,
 ) -> str:
-    """A video of a run's checkpoint (None: the latest), and a line about it for people."""
+    """A video of a run's checkpoint, and a line about it for people; epoch: as of `load_policy`."""
     if size < 16 or size % 2:
         raise ConfigError(f"--size={size} is not possible: give an even number of at least 16.")
     if out is not None and out.suffix != ".mp4":
@@ -33,6 +33,7 @@ def render(
     program, policy, epoch = load_policy(folder, epoch)
     out = out or video_path(folder, epoch)
     recorder = Recorder(program, Mode.parse(mode), episodes, Camera(size, camera), how)
-    returns = recorder(policy, episode_keys(program.config, seed), out)
+    keys = stream_keys(Stream.VIDEO, seed_array(program.config), seed)
+    returns = recorder(policy, keys, out)
     listed = ", ".join(f"{x:.1f}" for x in returns)
     return f"{out}: epoch {epoch}, {mode}, return {listed}"

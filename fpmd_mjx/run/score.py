@@ -1,25 +1,25 @@
 """Scoring a stored run: restore the policy alone, roll it out, note the result in summary.json."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import envs
-from fpmd_mjx.algorithms.base import Mode
+from fpmd_mjx.algorithms.base import Mode, Policy
 from fpmd_mjx.config.schema import ConfigError
-from fpmd_mjx.evaluation.rollout import real_rollout, rollout
-from fpmd_mjx.report import records, statistics
+from fpmd_mjx.evaluation.rollout import Episodes, real_rollout, rollout
+from fpmd_mjx.program import Program
+from fpmd_mjx.report import scores
+from fpmd_mjx.run import provenance, summary
 from fpmd_mjx.run.compile import use_compile_cache
 from fpmd_mjx.run.display import console
 from fpmd_mjx.run.folder import load_policy
-from fpmd_mjx.seeds import episode_keys
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
-SUMMARY_KEY = {"mjx": "eval", "mujoco": "eval_mujoco"}
-"""Where summary.json has the results of each simulator, by mode."""
+SIMULATORS = ("mjx", "mujoco")
+"""`mujoco` is the original simulator: gymnasium or dm_control itself."""
 
 
 def score_run(
@@ -28,63 +28,68 @@ def score_run(
     simulator: str,
     episodes: int,
     seed: int = 0,
-    epoch: int | None = None,
+    epoch: int | str = "latest",
 ) -> dict[str, Any]:
-    """Scores a checkpoint (None: the latest) with fresh episodes; see `statistics.summarize`.
+    """Scores a checkpoint with fresh episodes; see `scores.entry`.
 
-    simulator: `mjx`, or `mujoco` for gymnasium or dm_control itself. A result for the checkpoint
-    that summary.json describes is added to it.
+    simulator: one of `SIMULATORS`; seed: of the episodes; epoch: as of `load_policy`. The result is
+    added to the run's summary.json, once the run has one.
     """
     use_compile_cache()
     program, policy, epoch = load_policy(folder, epoch)
     config = program.config
-    if simulator == "mujoco":
-        if not envs.has_original(config.task.name):
-            raise ConfigError(f"{config.task.name} exists in MJX alone: score it there.")
-        with console.status(f"{config.task.name} in the real simulator") as status:
-            returns, _ = real_rollout(
-                program,
-                mode,
-                episodes,
-                policy,
-                seed,
-                lambda done, total: (
-                    status.update(
-                        f"{config.task.name} in the real simulator: step {done} of {total}"
-                    )
-                    if done % 50 == 0
-                    else None
-                ),
-            )
-    else:
-        keys = episode_keys(config, seed)
-        play = jax.jit(
-            partial(rollout, program, mode, episodes),
-            compiler_options=program.compiler_options,
-        )
-        returns = np.asarray(play(policy, keys)[0])
-    env_steps = epoch * config.iterations_per_epoch * config.steps_per_iteration
-    result = statistics.summarize(returns, env_steps)
-    path = folder / "summary.json"
-    if path.exists():
-        summary = json.loads(path.read_text())
-        if summary["env_steps"] == env_steps:
-            summary.setdefault(SUMMARY_KEY[simulator], {})[str(mode)] = result
-            records.write_json(path, summary)
+    play = _in_original if simulator == "mujoco" else _in_mjx
+    result = scores.entry(
+        play(program, mode, episodes, policy, seed),
+        mode=str(mode),
+        simulator=simulator,
+        seed=seed,
+        epoch=epoch,
+        env_steps=epoch * config.iterations_per_epoch * config.steps_per_iteration,
+        **provenance.provenance(),
+    )
+    summary.add_score(folder, result)
     return result
 
 
+def _in_mjx(program: Program, mode: Mode, episodes: int, policy: Policy, seed: int) -> Episodes:
+    play = jax.jit(
+        partial(rollout, program, mode, episodes), compiler_options=program.compiler_options
+    )
+    keys = stream_keys(Stream.SCORING, seed_array(program.config), seed)
+    return jax.device_get(play(policy, keys))
+
+
+def _in_original(
+    program: Program, mode: Mode, episodes: int, policy: Policy, seed: int
+) -> Episodes:
+    task = program.config.task.name
+    if not envs.has_original(task):
+        raise ConfigError(f"{task} exists in MJX alone: score it there.")
+    with console.status(f"{task} in the original simulator") as status:
+
+        def show(done: int, total: int) -> None:
+            if done % 50 == 0:
+                status.update(f"{task} in the original simulator: step {done} of {total}")
+
+        return real_rollout(program, mode, episodes, policy, seed, show)
+
+
 def score(
-    folder: Path, mode: str, simulator: str, episodes: int, seed: int, epoch: int | None
+    folder: Path, mode: str, simulator: str, episodes: int, seed: int, epoch: int | str
 ) -> str:
     """`score_run` as a line for people."""
-    result = score_run(folder, Mode.parse(mode), simulator, episodes, seed, epoch)
+    parsed = Mode.parse(mode)
+    result = score_run(folder, parsed, simulator, episodes, seed, epoch)
     per_seed = ", ".join(f"{x:.1f}" for x in result["per_seed"])
+    broken = sum(result["nonfinite_episodes"])
     return (
         f"{folder}: {mode} in {simulator} {result['mean']:.1f}, "
         f"{span('95% interval', result['episode_ci95'])} over its episodes, "
         f"{span('95% interval', result['ci95'])} over seeds; per seed {per_seed} "
-        f"({episodes} episodes each, {result['env_steps']:,} env steps)"
+        f"({episodes} episodes each, epoch {result['epoch']}, {result['env_steps']:,} env steps"
+        + (f"; {broken} EPISODES BLEW UP and count with their return until then" if broken else "")
+        + (")" if summary.read(folder) else "; not kept, as the run has not ended)")
     )
 
 

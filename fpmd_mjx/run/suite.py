@@ -4,7 +4,6 @@ Finished cells are skipped and interrupted ones continued, so the same command e
 one began. After every cell the table and the curves are drawn anew.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,10 @@ from fpmd_mjx.config.schema import Config, ConfigError
 
 _CELL_KEYS = {"tasks", "algorithms", "overrides"}
 _KEYS = {"description", "preset", "seeds", "episodes", "cells"}
+
+
+EPISODE_SEED = 1
+"""Of the episodes that a suite scores with."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,13 @@ def run_suite(suite: Suite) -> None:
     """Trains, scores and reports every cell; raises Interrupted like `train`."""
     from fpmd_mjx.report import tables
     from fpmd_mjx.run.display import Display
-    from fpmd_mjx.run.folder import claim_folder
+    from fpmd_mjx.run.folder import check_folder
     from fpmd_mjx.run.train import train
 
     with Display(sum(not finished(config) for config in suite.cells)) as display:
         for config in suite.cells:
             if finished(config):
-                claim_folder(config)  # a folder of another config is an error, not a result
+                check_folder(config)  # a folder of another config is an error, not a result
                 display.note(f"{config.folder}: finished before")
             else:
                 train(config, display)
@@ -80,16 +83,18 @@ def _score(config: Config, episodes: int, display: Any) -> None:
     """one_step of the final policy in both simulators, unless summary.json has the scores."""
     import envs
     from fpmd_mjx.algorithms.base import Mode
-    from fpmd_mjx.report import tables
-    from fpmd_mjx.run.score import SUMMARY_KEY, score_run, span
+    from fpmd_mjx.report import scores, tables
+    from fpmd_mjx.run.score import SIMULATORS, score_run, span
 
     mode = Mode("one_step")
-    for simulator, key in SUMMARY_KEY.items():
+    for simulator in SIMULATORS:
         if simulator == "mujoco" and not envs.has_original(config.task.name):
             continue
-        result = _summary(config).get(key, {}).get(str(mode))
-        if result is None or result["episodes"] != episodes:
-            result = score_run(config.folder, mode, simulator, episodes, seed=1)
+        result = scores.find(_summary(config), str(mode), simulator)
+        # Summaries of version 0.1 do not tell the seed.
+        asked = (episodes, EPISODE_SEED)
+        if result is None or (result["episodes"], result.get("seed", EPISODE_SEED)) != asked:
+            result = score_run(config.folder, mode, simulator, episodes, seed=EPISODE_SEED)
         display.note(
             f"  {mode} in {simulator}: {result['mean']:.1f}, "
             f"{span('95% interval', result['episode_ci95'])} over {episodes} episodes a seed"
@@ -101,8 +106,9 @@ def _score(config: Config, episodes: int, display: Any) -> None:
 
 
 def _summary(config: Config) -> dict[str, Any]:
-    path = config.folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    from fpmd_mjx.run import summary
+
+    return summary.read(config.folder) or {}
 
 
 def _only(tree: dict[str, Any], allowed: set[str], path: Path) -> None:

@@ -30,12 +30,14 @@ def records(
         config: Config = dataclasses.replace(toy.config, **changes)
         returns: Iterator[float] = iter(10.0 * x for x in range(1, 100))
 
-        def evaluate(policy: Any, keys: Any) -> tuple[np.ndarray, None]:
+        def evaluate(policy: Any, keys: Any) -> evaluation.Episodes:
             # seeds differ; only their mean counts
             spread = np.linspace(-50, 50, config.seeds)[:, None]
-            return next(returns) + spread + np.zeros(config.eval.episodes), None
+            found = next(returns) + spread + np.zeros(config.eval.episodes)
+            return evaluation.Episodes(found, None, None)
 
-        compiled = dataclasses.replace(toy.compiled, evaluation=lambda: evaluate)
+        evaluations = {**toy.compiled.evaluations, evaluation.Mode("one_step"): lambda: evaluate}
+        compiled = dataclasses.replace(toy.compiled, evaluations=evaluations)
         monkeypatch.setattr(compiling, "compile_program", lambda program: compiled)
         return list(target.train(configs.to_yaml(config), goal, modes or ["one_step"]))
 
@@ -73,10 +75,12 @@ def test_every_mode_is_evaluated_as_it_is_elsewhere(
     *_, found = records(None, ["best_of_n", "one_step"], env_steps=320)
     assert found["return"] == pytest.approx(np.mean(found["returns"]["best_of_n"]))
     state, _ = toy.run(2)
-    keys = seeds.eval_keys(seeds.seed_array(toy.config), np.uint32(2))
+    keys = seeds.stream_keys(seeds.Stream.EVALUATION, seeds.seed_array(toy.config), 2)
     mode = evaluation.Mode("best_of_n")
     episodes = toy.config.eval.episodes
-    returns, _ = evaluation.rollout(toy.program, mode, episodes, toy.program.policy(state), keys)
+    returns = evaluation.rollout(
+        toy.program, mode, episodes, toy.program.policy(state), keys
+    ).returns
     assert found["returns"]["best_of_n"] == pytest.approx(np.mean(returns, 1).tolist())
     with pytest.raises(ConfigError, match="mode=sampled is unknown"):
         records(None, ["sampled"])

@@ -243,12 +243,12 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["pixels.size=64", "does nothing with task.obs=state", "task.obs=pixels"],
     ),
     "the old word for an algorithm": (
-        ["actor=fpmd_m"],
+        ["algorithm=fpmd_m"],
         ["actor is now called algorithm", "algorithm=fpmd_m"],
     ),
     "an old key": (
-        ["improvement.candidates=8"],
-        ["improvement.candidates is now called algorithm.candidates", "algorithm.candidates=8"],
+        ["algorithm.candidates=8"],
+        ["algorithm.candidates is now called algorithm.candidates", "algorithm.candidates=8"],
     ),
     "warm-up beyond the replay": (
         ["warmup_steps=5000", "learn.replay=4000"],

@@ -12,12 +12,12 @@ import pytest
 from envs.render.pixels import Camera
 from fpmd_mjx import cli
 from fpmd_mjx.algorithms.base import ONE_STEP
-from fpmd_mjx.config.schema import ConfigError
+from fpmd_mjx.config.schema import Config, ConfigError
 from fpmd_mjx.evaluation import rollout, video
-from fpmd_mjx.run import train
+from fpmd_mjx.run import progress
 from fpmd_mjx.run.folder import load_policy
 from fpmd_mjx.run.render import render
-from fpmd_mjx.seeds import episode_keys
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 from ..conftest import QUICK, Run
 from ..toy import words
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of the decoder, a p
 
 
 def asked(**changes: Any) -> dict[str, Any]:
-    defaults = {"mode": "one_step", "episodes": 1, "seed": 0, "epoch": None}
+    defaults = {"mode": "one_step", "episodes": 1, "seed": 0, "epoch": "latest"}
     return defaults | {"size": 32, "camera": None, "how": "gl"} | changes
 
 
@@ -41,10 +41,10 @@ def test_a_video_shows_the_episode_in_real_time(cartpole: Run, tmp_path: Path) -
 
     # The same episode, from the rollout itself.
     program, policy, epoch = load_policy(cartpole.folder)
-    keys = episode_keys(program.config, 0)
+    keys = stream_keys(Stream.VIDEO, seed_array(program.config), 0)
     first = jax.tree.map(lambda leaf: leaf[:1], (policy, keys))
     play = functools.partial(rollout.watched, program, ONE_STEP, 1, watch=lambda s: s.physics)
-    returns, _, places = jax.jit(play, compiler_options=QUICK)(*first)
+    (returns, _, _), places = jax.jit(play, compiler_options=QUICK)(*first)
     assert line == f"{out}: epoch {epoch}, one_step, return {float(returns[0, 0]):.1f}"
     shown = jax.tree.map(lambda leaf: leaf[::2, 0, 0], places)
     painted = video.Painter(video.make_task(program.config), Camera(size=32), "gl")(shown, {})
@@ -61,11 +61,11 @@ def test_a_video_shows_the_episode_in_real_time(cartpole: Run, tmp_path: Path) -
 
 def test_the_rollout_that_is_watched_is_the_rollout(cartpole: Run) -> None:
     program, policy, _ = load_policy(cartpole.folder)
-    keys = episode_keys(program.config, 4)
+    keys = stream_keys(Stream.VIDEO, seed_array(program.config), 4)
     watched = functools.partial(rollout.watched, program, ONE_STEP, 2, watch=lambda s: s.reward)
-    ret, _, rewards = jax.jit(watched)(policy, keys)
-    plain, _ = jax.jit(functools.partial(rollout.rollout, program, ONE_STEP, 2))(policy, keys)
-    np.testing.assert_allclose(ret, plain, rtol=1e-6)
+    (ret, _, _), rewards = jax.jit(watched)(policy, keys)
+    plain = jax.jit(functools.partial(rollout.rollout, program, ONE_STEP, 2))(policy, keys)
+    np.testing.assert_allclose(ret, plain.returns, rtol=1e-6)
     assert rewards.shape == (1000, 2, 2)
     # Before each step: all rewards but the last one's.
     assert (np.abs(rewards.sum(0) - ret) <= 1 + 1e-3).all()
@@ -120,8 +120,8 @@ def test_checkpoints_leave_videos_when_asked(
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text("")
 
-    monkeypatch.setattr(train, "Recorder", Recorder)
-    checkpoint = train.Config().checkpoint
+    monkeypatch.setattr(progress, "Recorder", Recorder)
+    checkpoint = Config().checkpoint
     checkpoint.every, checkpoint.video = 2, True
     host_loop(checkpoint=checkpoint, env_steps=480)
     assert len(made) == 1  # compiled once

@@ -35,7 +35,7 @@ def toy_state(seed: int = 0, width: int = 3) -> ToyState:
     kernel = jax.random.normal(a, (2, width)).at[0, 0].set(jnp.nan)
     return ToyState(
         learner=Learner(
-            actor={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
+            algorithm={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
             momentum=(None, jnp.zeros((0, 4)), {"ema": jax.random.normal(b, ())}),
         ),
         replay={"rows": jax.random.normal(c, (8, 2, 5)), "full": jnp.array([True, False])},
@@ -105,6 +105,44 @@ def test_keeps_the_last_and_the_best(folder: Path, keep_best: bool, kept: list[i
             assert meta == {"epoch": epoch}
             assert_same_bits(restored.learner, toy_state(epoch).learner)
     assert sorted(int(path.name) for path in folder.iterdir()) == kept
+
+
+def test_of_equal_scores_the_oldest_is_the_best(folder: Path):
+    with Checkpoints(folder, keep_last=1, keep_best=True, replay=False) as checkpoints:
+        for epoch, score in {1: 1.0, 2: 3.0, 3: 3.0, 4: 0.0}.items():
+            save(checkpoints, epoch, toy_state(), score)
+        assert checkpoints.best() == 2
+        assert checkpoints.epochs() == [2, 4]
+
+
+def save_policy(checkpoints: Checkpoints, epoch: int, score: float) -> None:
+    checkpoints.save(epoch, None, {"epoch": epoch}, score, policy=policy_of(toy_state(epoch)))
+
+
+def test_the_best_epoch_is_kept_between_two_checkpoints(folder: Path):
+    """Its policy alone; and a run that was killed finds the best of what it continues from."""
+    with Checkpoints(folder, keep_last=1, keep_best=True, replay=True) as checkpoints:
+        save_policy(checkpoints, 1, 5.0)
+        assert checkpoints.latest() is None  # nothing to continue from
+        save(checkpoints, 2, toy_state(2), 4.0)
+        save_policy(checkpoints, 3, 6.0)
+        assert checkpoints.epochs() == [1, 2, 3]
+        save_policy(checkpoints, 4, 7.0)
+        assert (checkpoints.latest(), checkpoints.best()) == (2, 4)
+        assert checkpoints.epochs() == [1, 2, 4]
+        assert_same_bits(checkpoints.restore_policy(4), policy_of(toy_state(4)))
+        assert_same_bits(checkpoints.restore_policy(), policy_of(toy_state(2)))
+        assert checkpoints.restore(toy_state())[1] == {"epoch": 2}
+        with pytest.raises(CheckpointError, match="has its policy alone: continue from epoch 2"):
+            checkpoints.restore(toy_state(), 4)
+        assert not (folder / "4" / "state").exists()
+    with Checkpoints(folder, keep_last=1, keep_best=True, replay=True) as checkpoints:
+        assert checkpoints.latest() == 2
+        assert checkpoints.best() == 4  # reading changes nothing
+        save(checkpoints, 3, toy_state(3), 1.0)  # now epoch 4 is another one, yet to come
+        assert checkpoints.epochs() == [1, 3]
+        assert checkpoints.best() == 1
+    assert sorted(int(path.name) for path in folder.iterdir()) == [1, 3]
 
 
 def test_no_best_without_a_score(folder: Path):

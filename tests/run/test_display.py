@@ -1,5 +1,6 @@
 """Time left, with a clock that the test moves."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -88,6 +89,16 @@ def test_the_time_left_of_a_suite(time: Clock, capsys: Capture) -> None:
     assert first == "[1/3] first  50%  x  left 0:00:20, all 0:01:50"
     assert second == "[2/3] second  50%  x  left 0:00:10, all 0:01:00"
     assert third == "[3/3] third  50%  x  left 0:00:05, all 0:00:05"
+
+
+def test_a_closed_pipe_is_left_to_the_command_line() -> None:
+    """rich would end the process itself, with another code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        with pytest.raises(BrokenPipeError):
+            display._Console(file=file).print("nobody reads this")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # for what is still in the buffer
 
 
 def test_notes_are_printed_as_they_are(capsys: Capture) -> None:

@@ -47,6 +47,7 @@ def test_one_row_for_each_epoch_and_seed(tmp_path: Path) -> None:
         "seed": "5",
         "a/loss": "2.125",
         "eval/one_step": "102.125",
+        "nonfinite/metrics": "0.0",
     }
     assert [(row["epoch"], row["seed"]) for row in rows] == [
         ("1", "4"), ("1", "5"), ("2", "4"), ("2", "5")
@@ -209,7 +210,17 @@ def test_the_repository_around_an_installed_package_is_not_its_own(
 def test_columns_do_not_depend_on_the_epoch(tmp_path: Path) -> None:
     path = filled(tmp_path, 1)
     log = MetricsLog(tmp_path, 1)
+    write(log, 2)
     with pytest.raises(ValueError, match="not in fieldnames"):
-        log.write({"epoch": 2, "env_steps": 80}, {"new": np.zeros(2)}, SEEDS)
+        log.write({"epoch": 3, "env_steps": 80}, {"new": np.zeros(2)}, SEEDS)
     with path.open(newline="") as file:
-        assert {len(row) for row in csv.reader(file)} == {5}
+        assert {len(row) for row in csv.reader(file)} == {6}
+
+
+def test_a_resumed_run_may_log_other_columns(tmp_path: Path) -> None:
+    path = filled(tmp_path, 1)
+    log = MetricsLog(tmp_path, 1)
+    log.write({"epoch": 2, "env_steps": 80}, {"a/loss": np.ones(2), "new": np.zeros(2)}, SEEDS)
+    before, after = read_metrics(path)[0], read_metrics(path)[-1]
+    assert (before["a/loss"], before["eval/one_step"], before["new"]) == ("1.25", "101.25", "")
+    assert (after["a/loss"], after["eval/one_step"], after["new"]) == ("1.0", "", "0.0")

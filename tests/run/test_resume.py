@@ -124,7 +124,7 @@ def test_the_resumed_run_ends_where_the_uninterrupted_one_does(story: Story, car
     ours, our_meta = read_state(cartpole, story.folder, EPOCHS)
     theirs, their_meta = read_state(cartpole, cartpole.folder, EPOCHS)
     assert same(ours, theirs)
-    for name in ("epoch", "last_eval", "best", "nonfinite"):
+    for name in ("epoch", "evaluations", "nonfinite"):
         assert our_meta[name] == their_meta[name]
     assert metrics(story.folder) == metrics(cartpole.folder)
     assert len(metrics(story.folder)) == EPOCHS * cartpole.config.seeds
@@ -265,6 +265,7 @@ def test_logged_metrics_are_those_of_the_program(
     for row in rows:
         expected = seen[int(row["epoch"]) - 1]
         for name, x in expected.items():
-            np.testing.assert_equal(np.float32(row[name]), x[int(row["seed"])])
+            # An empty cell: there was nothing to average.
+            np.testing.assert_equal(np.float32(row[name] or "nan"), x[int(row["seed"])])
         assert int(row["env_steps"]) == 160 * int(row["epoch"])
-        assert np.isnan(float(row["eval/one_step"])) == (row["epoch"] == "1")
+        assert (row["eval/one_step"] == "") == (row["epoch"] == "1")

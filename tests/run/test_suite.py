@@ -1,5 +1,6 @@
 """Suites: every file loads, finished cells are skipped, the table says what the summaries say."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,19 +11,26 @@ import numpy as np
 import pytest
 import yaml
 
+import envs
 from fpmd_mjx import cli
 from fpmd_mjx.algorithms.base import Mode
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config import rules
 from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.program import Program
 from fpmd_mjx.report import curves, tables
 from fpmd_mjx.report.records import write_json
 from fpmd_mjx.report.statistics import summarize
+from fpmd_mjx.run import folder as run_folder
 from fpmd_mjx.run import score, train
 from fpmd_mjx.run.folder import claim_folder
 from fpmd_mjx.run.logs import MetricsLog
 from fpmd_mjx.run.signals import Interrupted
-from fpmd_mjx.run.suite import Suite, load_suite, run_suite
+from fpmd_mjx.run.suite import EPISODE_SEED, Suite, load_suite, run_suite
+from fpmd_mjx.seeds import Stream, reset_seeds, seed_array, split, stream_keys
+
+from ..conftest import Toy, host
+from ..evaluation.test_rollout import Original, known
 
 FILES = configs.choices("suite")
 
@@ -114,10 +122,11 @@ class Played:
         path = folder / "summary.json"
         summary = json.loads(path.read_text())
         shift = {"mjx": 0.0, "mujoco": -2.5}[simulator]
-        result = summarize(np.array([[10.0, 20.0, 30.0], [11.0, 21.0, 31.0]]) + shift, 200)
-        summary.setdefault({"mjx": "eval", "mujoco": "eval_mujoco"}[simulator], {})["one_step"] = (
-            result
+        result = summarize(
+            np.array([[10.0, 20.0, 30.0], [11.0, 21.0, 31.0]]) + shift, summary["env_steps"]
         )
+        result |= {"mode": "one_step", "simulator": simulator, "seed": seed}
+        summary.setdefault("scores", []).append(result)
         write_json(path, summary)
         return result
 
@@ -247,6 +256,74 @@ def test_the_command_stops_with_the_signals_code(
     played.stop_at = f"{first.task.name}/{first.actor.name}"
     assert cli.main(["suite", "quick", f"runs={tmp_path}"]) == 128 + 15
     assert capsys.readouterr().err.endswith("fpmd: stopped\n")
+
+
+# ------------------------------------------------------------------------- nothing made up
+
+
+@pytest.fixture
+def real_suite(plain: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """Two runs of the toy, which really train; its original simulator is the toy's own."""
+
+    def make_program(config: Config) -> Program:
+        return Program(config, plain.program.agent, plain.program.vector)
+
+    monkeypatch.setattr(train, "make_program", make_program)
+    monkeypatch.setattr(run_folder, "make_program", make_program)
+    monkeypatch.setattr(train, "compile_program", lambda program: plain.compiled)
+    monkeypatch.setattr(envs, "make_real", lambda name: Original())
+    same = {"runs": str(tmp_path), "env_steps": 320}
+    runs = [dataclasses.replace(plain.config, name=name, **same) for name in ("a", "b")]
+    return Suite("mine", "a title", tuple(runs), episodes=3)
+
+
+def expected_returns(plain: Toy) -> dict[str, list[float]]:
+    """Mean of each seed in both simulators, from the starts of the episodes alone: whatever the
+    policy does, a corridor pays the same."""
+    config = plain.config
+    keys = stream_keys(Stream.SCORING, seed_array(config), EPISODE_SEED)
+    starts = plain.program.vector.reset(split(keys, 2)[1], 3)
+    ends = {
+        "mjx": host(starts.obs[..., 1]),
+        "mujoco": 2 + reset_seeds(range(config.seeds), EPISODE_SEED, 3).astype(int) % 7,
+    }
+    # The original of test_rollout.py blows up in a corridor of four steps, after two.
+    paid = {
+        name: [
+            [3.0 if name == "mujoco" and end == 4 else known(end, False)[0] for end in row]
+            for row in rows
+        ]
+        for name, rows in ends.items()
+    }
+    return {name: np.mean(rows, 1).tolist() for name, rows in paid.items()}
+
+
+def test_a_suite_that_really_runs(
+    real_suite: Suite, plain: Toy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_suite(real_suite)
+    expected = expected_returns(plain)
+    for cell in real_suite.cells:
+        summary = json.loads((cell.folder / "summary.json").read_text())
+        assert summary["env_steps"] == 320
+        assert summary["updates"] > 0
+        found = {score["simulator"]: score for score in summary["scores"]}
+        assert {name: score["per_seed"] for name, score in found.items()} == expected
+        assert {score["seed"] for score in found.values()} == {EPISODE_SEED}
+        assert found["mujoco"]["nonfinite_episodes"] != [0, 0, 0, 0]
+    rows = (real_suite.folder / "table.md").read_text().splitlines()[2:4]
+    shown = [f"{np.mean(means):.1f} (" for means in expected.values()]
+    assert all(text in row for row in rows for text in shown)
+    assert (real_suite.folder / "curves.png").stat().st_size > 10_000
+
+    files = {path: path.stat().st_mtime_ns for path in Path(real_suite.cells[0].runs).rglob("*")}
+    capsys.readouterr()
+    run_suite(real_suite)  # trains nothing, scores nothing
+    said = capsys.readouterr().err
+    assert said.count(": finished before") == 2
+    assert said.count(f"one_step in mujoco: {np.mean(expected['mujoco']):.1f}") == 2
+    for path, changed in files.items():
+        assert "suites" in path.parts or path.stat().st_mtime_ns == changed, path
 
 
 # -------------------------------------------------------------------------------------- reports
