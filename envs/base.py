@@ -27,6 +27,8 @@ class TaskSpec:
         longest_chain: bodies from the world to the end of the longest limb, which decides how its
             physics is compiled (`physics.compiler_options`).
         action_repeat: control steps of the original that one step here lasts.
+        time_limit: control steps until the time limit; None where all steps last `action_repeat`,
+            otherwise an episode's last one is shorter.
         images: shape of observations that are images, (frames, height, width, 3), uint8; None
             where they are vectors.
     """
@@ -40,12 +42,18 @@ class TaskSpec:
     control_dt: float
     longest_chain: int = 0
     action_repeat: int = 1
+    time_limit: int | None = None
     images: tuple[int, int, int, int] | None = None
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """Of one observation: (obs_size,), or `images`."""
         return self.images or (self.obs_size,)
+
+    def control_steps(self, steps: jax.Array) -> jax.Array:
+        """Returns the control steps of the original in an episode's first `steps` steps."""
+        limit = self.episode_steps * self.action_repeat
+        return jnp.minimum(steps * self.action_repeat, self.time_limit or limit)
 
 
 class PhysicsState(struct.PyTreeNode):

@@ -122,8 +122,8 @@ class Program:
 
     def train_epoch(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """`iterations_per_epoch` iterations of collect -> insert -> learn; metrics: (seeds,)."""
-        keys, restock_keys, error_keys = split(state.key, 3)
-        state = state.replace(key=keys, env=self.vector.restock(state.env, restock_keys))
+        keys, error_keys = split(state.key, 2)
+        state = state.replace(key=keys)
         state, (episodes, learning) = jax.lax.scan(
             lambda state, _: self._iteration(state), state, None, self.config.iterations_per_epoch
         )
@@ -132,6 +132,7 @@ class Program:
         metrics["rollout/episodes"] = episodes["episodes"]
         metrics["rollout/return"] = episodes["return"] / episodes["episodes"]  # nan without any
         metrics["rollout/length"] = episodes["length"] / episodes["episodes"]
+        metrics["rollout/start_reuse"] = episodes["reused"] / episodes["begun"]
         metrics["nonfinite/env_resets"] = episodes["nonfinite"]
         metrics["nonfinite/skipped_updates"] = self._skipped(state.learner)
         metrics["actor/one_step_error"] = jax.vmap(
@@ -252,11 +253,13 @@ class Program:
 
 def statistics(outcome: Outcome) -> dict[str, jax.Array]:
     """Sums over the environments, (seeds,) each: what an epoch adds up of its episodes."""
-    done = outcome.finished
+    done, ended = outcome.finished, outcome.terminated | outcome.truncated
     return {
         "episodes": jnp.sum(done, 1, dtype=jnp.float32),
         "return": jnp.sum(jnp.where(done, outcome.ret, 0.0), 1),
         "length": jnp.sum(jnp.where(done, outcome.length, 0), 1, dtype=jnp.float32),
+        "begun": jnp.sum(ended, 1, dtype=jnp.float32),
+        "reused": jnp.sum(outcome.reused, 1, dtype=jnp.float32),
         "nonfinite": jnp.sum(outcome.nonfinite, 1, dtype=jnp.float32),
     }
 

@@ -21,8 +21,8 @@ class TaskConfig:
     action_repeat: int = 1
     iterations: int | None = None
     ls_iterations: int | None = None
-    reset_pool: int = 64  # reset states in stock, per seed
-    reset_refresh: int = 16  # of them drawn anew each epoch
+    reset_pool: int = 64  # episodes of a seed that may end in one step without a shared start
+    reset_refresh: int = 16  # reset states that are drawn together, as soon as they are needed
 
 
 @dataclass
