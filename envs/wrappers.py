@@ -52,11 +52,11 @@ class Outcome(struct.PyTreeNode):
     """What a vector step yields, (seeds, num_envs, ...) each.
 
     final_obs: observation after the step: the last one of an episode that ends, otherwise the next
-    one to act on; of a simulation that blew up, whatever is left. terminated: the task ended; truncated: the time limit (or `nonfinite`) ended the
-    episode and the task did not: never both. finished: an episode that counts ended, with `ret`,
-    its return, and `length`, its control steps. nonfinite: the simulation blew up (`is_sound`); its
-    step pays 0. reused: times that the start of the next episode was used before; 0 where none
-    begins.
+    one to act on; of a simulation that blew up, whatever is left. terminated: the task ended.
+    truncated: the time limit (or `nonfinite`) ended the episode and the task did not: never both.
+    finished: an episode that counts ended, with `ret`, its return, and `length`, its control steps.
+    nonfinite: the simulation blew up (`is_sound`); its step pays 0. reused: times that the start of
+    the next episode was used before; 0 where none begins.
     """
 
     final_obs: jax.Array

@@ -210,10 +210,6 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.collect_steps=7"],
         ["learn.collect_steps=7", "6 steps"],
     ),
-    "refreshes beyond the pool": (
-        ["task.reset_pool=8", "task.reset_refresh=9"],
-        ["task.reset_refresh=9", "task.reset_pool=8"],
-    ),
     "nothing but warm-up": (
         ["warmup_steps=1000", "env_steps=1000"],
         ["warmup_steps=1000", "env_steps=1000", "raise"],
@@ -236,7 +232,7 @@ def test_a_mistake_is_answered_in_one_sentence(mistake: str) -> None:
         ["num_envs=2", "learn.replay=100", "learn.batch=100"],
         ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.n_step=4"],
         ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.collect_steps=6"],
-        ["task.reset_pool=8", "task.reset_refresh=8"],
+        ["task.reset_pool=8", "task.reset_refresh=9"],
         ["warmup_steps=999", "env_steps=1000"],
         ["learn.gamma=1.0", "actor.equal_time_share=0.0"],
         ["task.iterations=null", "warmup_steps=0"],
