@@ -27,6 +27,8 @@ class TaskSpec:
         longest_chain: bodies from the world to the end of the longest limb, which decides how its
             physics is compiled (`physics.compiler_options`).
         action_repeat: control steps of the original that one step here lasts.
+        time_limit: control steps until the time limit; None where all steps last `action_repeat`,
+            otherwise an episode's last one is shorter.
         images: shape of observations that are images, (frames, height, width, 3), uint8; None
             where they are vectors.
     """
@@ -40,12 +42,18 @@ class TaskSpec:
     control_dt: float
     longest_chain: int = 0
     action_repeat: int = 1
+    time_limit: int | None = None
     images: tuple[int, int, int, int] | None = None
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """Of one observation: (obs_size,), or `images`."""
         return self.images or (self.obs_size,)
+
+    def control_steps(self, steps: jax.Array) -> jax.Array:
+        """Returns the control steps of the original in an episode's first `steps` steps."""
+        limit = self.episode_steps * self.action_repeat
+        return jnp.minimum(steps * self.action_repeat, self.time_limit or limit)
 
 
 class PhysicsState(struct.PyTreeNode):
@@ -91,6 +99,12 @@ class State(struct.PyTreeNode):
         return cls(physics, obs, jnp.zeros((), jnp.float32), jnp.zeros((), bool), task)
 
 
+Moved = dict[str, dict[str, jax.Array]]
+"""Rows of a model: {field: {name of the element: row}}, in the model's own units and frames, as in
+{"body_pos": {"target": (3,) float32}}. Fields are positions and quaternions of bodies, geoms, sites
+and lights."""
+
+
 class Env(Protocol):
     """One task as two pure functions of one unbatched simulation; `jax.vmap` makes a batch.
 
@@ -121,9 +135,9 @@ class Env(Protocol):
         """
         return None
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
-        """Returns where a picture shows what the task moves and the physics does not, such as a
-        target: names of geoms, or of sites as in "site NAME", and places (3,) in the world, m."""
+    def moved(self, state: State) -> Moved:
+        """Returns what the task changes in the model that a picture shows, such as the place of a
+        target. Tasks whose original changes its model at a reset override it."""
         return {}
 
 

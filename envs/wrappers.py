@@ -6,14 +6,14 @@ that a seed behaves alike alone and beside others.
 """
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import mujoco
 from flax import struct
 
-from .base import Env, State
+from .base import Env, Moved, State
 
 T = TypeVar("T")
 
@@ -22,31 +22,44 @@ T = TypeVar("T")
 LARGEST = mujoco.mjMAXVAL
 
 
+class Starts(struct.PyTreeNode):
+    """Reset states that wait for episodes to end.
+
+    states: a ring, (seeds, pool + refresh, ...); first: (seeds,) int32, position of the next one;
+    ready: (seeds,) int32, how many there are from there on; keys: (seeds,), of the next draw.
+    """
+
+    states: State
+    first: jax.Array
+    ready: jax.Array
+    keys: jax.Array
+
+
 class VectorState(struct.PyTreeNode):
-    """env: the environments now, (seeds, num_envs, ...); clock: control steps since the reset;
-    ret: return so far; whole: whether the episode began at its beginning, see `VectorEnv.init`;
-    pool: reset states in stock, (seeds, pool, ...); dealt, stocked: (seeds,) pool positions that
-    are dealt next and replaced next.
+    """env: the environments now, (seeds, num_envs, ...); clock: steps since the reset; ret: return
+    so far; whole: whether the episode began at its beginning, see `VectorEnv.init`; starts: those
+    of the next episodes.
     """
 
     env: State
     clock: jax.Array
     ret: jax.Array
     whole: jax.Array
-    pool: State
-    dealt: jax.Array
-    stocked: jax.Array
+    starts: Starts
 
 
 class Outcome(struct.PyTreeNode):
-    """What a vector step yields, (seeds, num_envs) each.
+    """What a vector step yields, (seeds, num_envs, ...) each.
 
-    terminated: the task ended; truncated: the time limit (or `nonfinite`) ended the episode and
-    the task did not: never both. finished: an episode that counts ended, with `ret`, its return,
-    and `length`, its control steps. nonfinite: the simulation blew up (`is_sound`); its step pays
-    0.
+    final_obs: observation after the step: the last one of an episode that ends, otherwise the next
+    one to act on; of a simulation that blew up, whatever is left. terminated: the task ended.
+    truncated: the time limit (or `nonfinite`) ended the episode and the task did not: never both.
+    finished: an episode that counts ended, with `ret`, its return, and `length`, its control steps.
+    nonfinite: the simulation blew up (`is_sound`); its step pays 0. reused: times that the start of
+    the next episode was used before; 0 where none begins.
     """
 
+    final_obs: jax.Array
     reward: jax.Array
     terminated: jax.Array
     truncated: jax.Array
@@ -54,6 +67,7 @@ class Outcome(struct.PyTreeNode):
     ret: jax.Array
     length: jax.Array
     nonfinite: jax.Array
+    reused: jax.Array
 
 
 def flatten(tree: T) -> T:
@@ -89,9 +103,17 @@ def is_sound(state: State) -> jax.Array:
     return jnp.all(jnp.stack(sound), 0)
 
 
+class RepeatedState(State):
+    """played: () int32, control steps since the reset."""
+
+    played: Any = None
+
+
 class Repeated(Env):
-    """`env` with actions that last `count` control steps: rewards add up, and a termination ends
-    the repeat. Its steps, the time limit in them and `control_dt` are those of whole repeats."""
+    """`env` with actions that last `count` control steps: rewards add up, and a termination or the
+    time limit ends the repeat. Its steps, the time limit in them and `control_dt` are those of
+    whole repeats; where `count` does not divide the time limit, an episode's last repeat is short.
+    """
 
     def __init__(self, env: Env, count: int) -> None:
         self._env, self._count = env, count
@@ -101,31 +123,40 @@ class Repeated(Env):
             episode_steps=-(-spec.episode_steps // count),
             control_dt=spec.control_dt * count,
             action_repeat=spec.action_repeat * count,
+            time_limit=spec.time_limit or spec.episode_steps * spec.action_repeat,
         )
 
     def reset(self, key: jax.Array) -> State:
-        return self._env.reset(key)
+        return self._counted(self._env.reset(key), jnp.zeros((), jnp.int32))
 
     def step(self, state: State, action: jax.Array) -> State:
-        def once(carry: State, _: None) -> tuple[State, None]:
-            after = self._env.step(carry, action)
-            after = after.replace(reward=carry.reward + after.reward)
-            return select(carry.terminated, carry, after), None
+        def once(carry: tuple[State, jax.Array], _: None) -> tuple[Any, None]:
+            before, played = carry
+            over = before.terminated | (played >= self._env.spec.episode_steps)
+            after = self._env.step(before, action)
+            after = after.replace(reward=before.reward + after.reward)
+            return (select(over, before, after), jnp.where(over, played, played + 1)), None
 
-        start = state.replace(
-            reward=jnp.zeros_like(state.reward), terminated=jnp.zeros_like(state.terminated)
-        )
-        return jax.lax.scan(once, start, None, self._count)[0]
+        bare = State.begin(state.physics, state.obs, state.task)
+        played = cast(RepeatedState, state).played
+        return self._counted(*jax.lax.scan(once, (bare, played), None, self._count)[0])
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
+    def moved(self, state: State) -> Moved:
         return self._env.moved(state)
+
+    @staticmethod
+    def _counted(state: State, played: jax.Array) -> State:
+        return RepeatedState(
+            state.physics, state.obs, state.reward, state.terminated, state.task, played
+        )
 
 
 @dataclass(frozen=True)
 class VectorEnv:
     """`num_envs` copies of `env` for each seed.
 
-    pool: reset states in stock for each seed; refresh: how many `restock` replaces.
+    pool: episodes of a seed that may end in one step and still get a reset state of their own;
+    refresh: reset states that are drawn together, as soon as they are needed.
     """
 
     env: Env
@@ -151,40 +182,66 @@ class VectorEnv:
         return jax.tree.map(lambda x: jax.vmap(lambda p, i: p[i])(x, which), states)
 
     def init(self, keys: jax.Array) -> VectorState:
-        """Fresh environments and a full pool; keys: (seeds,).
+        """Fresh environments; keys: (seeds,).
 
         Clocks start anywhere in the episode, so that the episodes of a batch do not end together.
         These first, shortened episodes train but do not count in the statistics.
         """
         lead = (keys.shape[0], self.num_envs)
-        split = jax.vmap(jax.random.split)(keys)
-        states = self.reset(split[:, 0], self.num_envs + self.pool)
+        split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+        states = self.reset(split[:, 0], self.num_envs)
         clock = jax.vmap(
             lambda key: jax.random.randint(key, (self.num_envs,), 0, self.episode_steps)
         )(split[:, 1])
         return VectorState(
-            env=jax.tree.map(lambda x: x[:, : self.num_envs], states),
+            env=states,
             clock=clock,
             ret=jnp.zeros(lead, jnp.float32),
             whole=jnp.zeros(lead, bool),
-            pool=jax.tree.map(lambda x: x[:, self.num_envs :], states),
-            dealt=jnp.zeros(lead[0], jnp.int32),
-            stocked=jnp.zeros(lead[0], jnp.int32),
-        )
-
-    def restock(self, state: VectorState, keys: jax.Array) -> VectorState:
-        """Replaces the `refresh` reset states that are oldest in the pool; keys: (seeds,)."""
-        fresh = self.reset(keys, self.refresh)
-
-        def replace(pool: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
-            return pool.at[(start + jnp.arange(self.refresh)) % self.pool].set(new)
-
-        return state.replace(
-            pool=jax.tree.map(
-                lambda pool, new: jax.vmap(replace)(pool, new, state.stocked), state.pool, fresh
+            starts=Starts(
+                states=jax.tree.map(
+                    lambda x: jnp.zeros((lead[0], self.pool + self.refresh, *x.shape[2:]), x.dtype),
+                    states,
+                ),
+                first=jnp.zeros(lead[0], jnp.int32),
+                ready=jnp.zeros(lead[0], jnp.int32),
+                keys=split[:, 2],
             ),
-            stocked=(state.stocked + self.refresh) % self.pool,
         )
+
+    def restock(self, starts: Starts, needed: jax.Array) -> Starts:
+        """Draws reset states until each seed has as many as it needs, or more than `pool`.
+
+        needed: (seeds,). A seed draws the same states in the same order whenever it draws, so that
+        it may draw along with others before it has to.
+        """
+        size = self.pool + self.refresh
+
+        def room(starts: Starts) -> jax.Array:
+            return starts.ready <= self.pool
+
+        def lacking(starts: Starts) -> jax.Array:
+            return jnp.any((starts.ready < needed) & room(starts))
+
+        def insert(ring: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
+            return ring.at[(start + jnp.arange(self.refresh)) % size].set(new)
+
+        def draw(starts: Starts) -> Starts:
+            split = jax.vmap(jax.random.split)(starts.keys)
+            fresh = self.reset(split[:, 0], self.refresh)
+            longer = Starts(
+                states=jax.tree.map(
+                    lambda ring, new: jax.vmap(insert)(ring, new, starts.first + starts.ready),
+                    starts.states,
+                    fresh,
+                ),
+                first=starts.first,
+                ready=starts.ready + self.refresh,
+                keys=split[:, 1],
+            )
+            return select(room(starts), longer, starts)
+
+        return jax.lax.while_loop(lacking, draw, starts)
 
     def physics(self, state: State, action: jax.Array) -> State:
         """One step of every environment, no resets: leaves (seeds, n, ...), action in the task's
@@ -193,7 +250,7 @@ class VectorEnv:
         return unflatten(jax.vmap(self.env.step)(flatten(state), flatten(action)), seeds)
 
     def step(self, state: VectorState, action: jax.Array) -> tuple[VectorState, Outcome]:
-        """Steps, then deals reset states to the episodes that ended.
+        """Steps, then begins the next episodes where one ended.
 
         action: (seeds, num_envs, action_size) in [-1, 1]. `state.env.obs` is always an observation
         to act on: after an episode's last step it is the first one of the next episode.
@@ -211,23 +268,33 @@ class VectorEnv:
         done = terminated | truncated
         ret = state.ret + reward
 
-        rank = jnp.cumsum(done, 1) - 1  # k-th to finish takes the k-th state from the pool
-        slot = (state.dealt[:, None] + rank) % self.pool
-        dealt = jax.tree.map(lambda x: jax.vmap(lambda p, i: p[i])(x, slot), state.pool)
+        ended = jnp.sum(done, 1, dtype=jnp.int32)
+        starts = self.restock(state.starts, ended)
+        # The k-th to end takes the k-th state that is ready; from the first on again if they are
+        # too few.
+        rank = jnp.cumsum(done, 1) - 1
+        ready = jnp.maximum(starts.ready, 1)[:, None]
+        slot = (starts.first[:, None] + rank % ready) % (self.pool + self.refresh)
+        begun = jax.tree.map(lambda x: jax.vmap(lambda p, i: p[i])(x, slot), starts.states)
         outcome = Outcome(
+            final_obs=after.obs,
             reward=reward,
             terminated=terminated,
             truncated=truncated,
             finished=done & state.whole,
             ret=ret,
-            length=clock * self.env.spec.action_repeat,
+            length=self.env.spec.control_steps(clock),
             nonfinite=nonfinite,
+            reused=jnp.where(done, rank // ready, 0),
         )
+        used = jnp.minimum(ended, starts.ready)
         state = state.replace(
-            env=select(done, dealt, after),
+            env=select(done, begun, after),
             clock=jnp.where(done, 0, clock),
             ret=jnp.where(done, 0.0, ret),
             whole=state.whole | done,
-            dealt=(state.dealt + jnp.sum(done, 1, dtype=jnp.int32)) % self.pool,
+            starts=starts.replace(
+                first=(starts.first + used) % (self.pool + self.refresh), ready=starts.ready - used
+            ),
         )
         return state, outcome

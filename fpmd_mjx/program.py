@@ -117,9 +117,9 @@ class Program:
         The means of learning are over the updates of the epoch: nan if there was none, and not
         finite if one of them was not. Counts, `nonfinite/*` among them, are of this epoch.
         """
-        keys, restock_keys, metric_keys = split(state.key, 3)
+        keys, metric_keys = split(state.key, 2)
         skipped = over_seeds(self.algorithm.skipped)(state.learner)
-        state = state.replace(key=keys, env=self.vector.restock(state.env, restock_keys))
+        state = state.replace(key=keys)
         state, (episodes, learning) = jax.lax.scan(
             lambda state, _: self._iteration(state), state, None, self.config.iterations_per_epoch
         )
@@ -128,6 +128,7 @@ class Program:
         metrics["rollout/episodes"] = episodes["episodes"]
         metrics["rollout/return"] = episodes["return"] / episodes["episodes"]  # nan without any
         metrics["rollout/length"] = episodes["length"] / episodes["episodes"]
+        metrics["rollout/start_reuse"] = episodes["reused"] / episodes["begun"]
         metrics["nonfinite/env_resets"] = episodes["nonfinite"]
         after = over_seeds(self.algorithm.skipped)(state.learner)
         metrics["nonfinite/skipped_updates"] = (after - skipped).astype(jnp.float32)
@@ -254,17 +255,19 @@ class Program:
 
 def statistics(outcome: Outcome) -> dict[str, jax.Array]:
     """Sums over the environments, (seeds,) each: what an epoch adds up of its episodes."""
-    done = outcome.finished
+    done, ended = outcome.finished, outcome.terminated | outcome.truncated
     return {
         "episodes": jnp.sum(done, 1, dtype=jnp.float32),
         "return": jnp.sum(jnp.where(done, outcome.ret, 0.0), 1),
         "length": jnp.sum(jnp.where(done, outcome.length, 0), 1, dtype=jnp.float32),
+        "begun": jnp.sum(ended, 1, dtype=jnp.float32),
+        "reused": jnp.sum(outcome.reused, 1, dtype=jnp.float32),
         "nonfinite": jnp.sum(outcome.nonfinite, 1, dtype=jnp.float32),
     }
 
 
 def make_program(config: Config) -> Program:
-    """Builds environment and agent of `config`; nothing is compiled yet."""
+    """Builds environment and algorithm of `config`; nothing is compiled yet."""
     try:
         env = observed(config, make_task(config))
     except (envs.UnknownTaskError, envs.UnsupportedModelError, ModuleNotFoundError) as error:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from envs.wrappers import Outcome
 from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.algorithms.fpmd import Learner
 from fpmd_mjx.data import replay
 from fpmd_mjx.data.counter import Counter
-from fpmd_mjx.program import TrainState
+from fpmd_mjx.program import TrainState, statistics
 from fpmd_mjx.run import compile as compiling
 from fpmd_mjx.run.memory import size
 from fpmd_mjx.seeds import Stream, seed_array, stream_keys
@@ -288,6 +289,45 @@ def test_rows_follow_each_other_and_add_up_to_the_statistics(plain: Toy) -> None
             means = [float(metrics[f"rollout/{name}"][seed]) for metrics in seen]
             total = sum(n * x for n, x in zip(counts, means, strict=True) if n)
             assert total == pytest.approx(sum(values), rel=1e-5)
+
+
+def test_the_reuse_of_starts_is_the_mean_over_those_of_an_epoch() -> None:
+    """Two seeds, two steps: four starts used 0, 0, 1 and 2 times before; and none."""
+    blank = jnp.zeros((2, 3), bool)
+    reused = jnp.array([[[0, 0, 0], [0, 0, 0]], [[1, 0, 2], [0, 0, 0]]])
+    ended = jnp.array([[[False, True, False], [False] * 3], [[True] * 3, [False] * 3]])
+    nothing = jnp.zeros((2, 3))
+
+    def outcome(ended: jax.Array, reused: jax.Array) -> Outcome:
+        return Outcome(
+            final_obs=nothing,
+            reward=nothing,
+            terminated=ended.at[:, 1].set(False),
+            truncated=blank.at[:, 1].set(ended[:, 1]),
+            finished=blank,
+            ret=nothing,
+            length=nothing,
+            nonfinite=blank,
+            reused=reused,
+        )
+
+    sums = [statistics(outcome(*step)) for step in zip(ended, reused, strict=True)]
+    total = jax.tree.map(lambda *x: sum(x), *sums)
+    np.testing.assert_array_equal(total["begun"], [4, 0])
+    np.testing.assert_array_equal(total["reused"], [3, 0])
+
+
+def test_an_epoch_reports_the_reuse_and_holds_no_last_observations() -> None:
+    """Of a step that is collected, only numbers of each seed are left."""
+    program = build(Corridor())
+    start = jax.eval_shape(program.init, seed_array(program.config))
+    seeds = program.config.seeds
+    metrics = jax.eval_shape(program.train_epoch, start)[1]
+    assert metrics["rollout/start_reuse"].shape == (seeds,)
+    [scan] = [e for e in jax.make_jaxpr(program.collect)(start).eqns if e.primitive.name == "scan"]
+    kept = [leaf.aval.shape for leaf in scan.outvars[scan.params["num_carry"] :]]
+    assert kept
+    assert set(kept) == {(program.config.learn.collect_steps, seeds)}
 
 
 def test_a_row_holds_one_image_and_the_policy_sees_the_last_ones(toys: Toys) -> None:

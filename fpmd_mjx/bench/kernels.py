@@ -149,7 +149,7 @@ def update_kernels(program: Program) -> int:
 
 
 def update_arguments(program: Program) -> tuple[Any, ...]:
-    """Shapes of what `learn.update` takes after the agent."""
+    """Shapes of what an algorithm's `update` takes."""
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     learner = jax.eval_shape(program.algorithm.init, key)
     return learner, batch(program), key, program.traced_init.out_info.updates

@@ -140,11 +140,6 @@ def _combinations(config: Config) -> Iterator[Rule]:
         f"it must not exceed the {rows} steps that the ring holds",
     )
     yield (
-        config.task.reset_refresh <= config.task.reset_pool,
-        "task.reset_refresh",
-        f"it must not exceed task.reset_pool={config.task.reset_pool}",
-    )
-    yield (
         config.warmup_steps < config.env_steps,
         "warmup_steps",
         f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "

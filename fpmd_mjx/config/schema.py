@@ -129,8 +129,10 @@ class TaskConfig:
     action_repeat: int = count(1)
     iterations: int | None = count(None)  # of the constraint solver
     ls_iterations: int | None = count(None)  # of its line search
-    reset_pool: int = count(64)  # reset states in stock, per seed
-    reset_refresh: int = count(16)  # of them drawn anew each epoch
+    reset_pool: int = count(
+        64
+    )  # episodes of a seed that may end in one step without a shared start
+    reset_refresh: int = count(16)  # reset states that are drawn together, as soon as needed
 
 
 @dataclass

@@ -243,12 +243,12 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["pixels.size=64", "does nothing with task.obs=state", "task.obs=pixels"],
     ),
     "the old word for an algorithm": (
-        ["algorithm=fpmd_m"],
+        ["actor=fpmd_m"],
         ["actor is now called algorithm", "algorithm=fpmd_m"],
     ),
     "an old key": (
-        ["algorithm.candidates=8"],
-        ["algorithm.candidates is now called algorithm.candidates", "algorithm.candidates=8"],
+        ["improvement.candidates=8"],
+        ["improvement.candidates is now called algorithm.candidates", "algorithm.candidates=8"],
     ),
     "warm-up beyond the replay": (
         ["warmup_steps=5000", "learn.replay=4000"],
@@ -271,10 +271,6 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "collects beyond the ring": (
         ["num_envs=10", "learn.replay=60", "learn.batch=10", "learn.collect_steps=7"],
         ["learn.collect_steps=7", "6 steps"],
-    ),
-    "refreshes beyond the pool": (
-        ["task.reset_pool=8", "task.reset_refresh=9"],
-        ["task.reset_refresh=9", "task.reset_pool=8"],
     ),
     "nothing but warm-up": (
         ["warmup_steps=1000", "env_steps=1000"],
@@ -304,7 +300,7 @@ def test_a_mistake_is_answered_in_one_sentence(mistake: str) -> None:
             "learn.collect_steps=6",
             "warmup_steps=0",
         ],
-        ["task.reset_pool=8", "task.reset_refresh=8"],
+        ["task.reset_pool=8", "task.reset_refresh=9"],
         ["warmup_steps=999", "env_steps=1000"],
         ["learn.gamma=1.0", "algorithm.equal_time_share=0.0"],
         ["task.iterations=null", "warmup_steps=0"],

@@ -7,6 +7,8 @@ native action. It terminates where the count reaches `limit`, drawn at the reset
 """
 
 import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from envs.base import PhysicsState, State, TaskSpec
+from envs.originals import RepeatedReal
 from envs.wrappers import Outcome, Repeated, VectorEnv, VectorState, is_sound
+
+from .harness import on_c
 
 LOW, HIGH = -1.0, 5.0  # native action range
 BOOM = 4.9
@@ -25,9 +31,10 @@ EPISODE = 10
 
 @dataclass(frozen=True)
 class Toy:
-    """obs: (start, count, limit); limits are drawn from 3 to 16."""
+    """obs: (start, count, limit); limits are drawn from `limits`, without the last."""
 
     episode_steps: int = EPISODE
+    limits: tuple[int, int] = (3, 17)
     blown_up: float = float("nan")
 
     @property
@@ -38,7 +45,7 @@ class Toy:
     def reset(self, key: jax.Array) -> State:
         start_key, limit_key = jax.random.split(key)
         start = jax.random.uniform(start_key)
-        limit = jax.random.randint(limit_key, (), 3, 17).astype(jnp.float32)
+        limit = jax.random.randint(limit_key, (), *self.limits).astype(jnp.float32)
         return self._state(start, jnp.float32(0.0), limit, jnp.float32(0.0), jnp.asarray(False))
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -62,9 +69,11 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 
 
 @functools.cache
-def compiled(repeat: int = 1, envs: int = ENVS, toy: Toy = TOY) -> Any:
-    vector = VectorEnv(Repeated(toy, repeat) if repeat > 1 else toy, envs, POOL, REFRESH)
-    return vector, jit(vector.init), jit(vector.step), jit(vector.restock)
+def compiled(
+    repeat: int = 1, envs: int = ENVS, toy: Toy = TOY, pool: int = POOL, refresh: int = REFRESH
+) -> Any:
+    vector = VectorEnv(Repeated(toy, repeat) if repeat > 1 else toy, envs, pool, refresh)
+    return vector, jit(vector.init), jit(vector.step)
 
 
 def keys(seeds: int = SEEDS, first: int = 0) -> jax.Array:
@@ -72,7 +81,12 @@ def keys(seeds: int = SEEDS, first: int = 0) -> jax.Array:
 
 
 def host(tree: Any) -> Any:
-    return jax.tree.map(np.array, tree)
+    """NumPy arrays of all but keys."""
+
+    def array(leaf: Any) -> Any:
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.array(leaf)
+
+    return jax.tree.map(array, tree)
 
 
 def native(action: np.ndarray) -> np.ndarray:
@@ -84,11 +98,13 @@ def native(action: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Model:
-    """One environment; `pool` is the seed's, as a list that is dealt from the front."""
+    """One environment."""
 
     obs: list[float]
     left: int  # steps to the time limit
     repeat: int
+    limit: int  # control steps
+    played: int = 0  # control steps
     whole: bool = False
     rewards: list[float] = field(default_factory=list)
     steps: int = 0
@@ -97,8 +113,9 @@ class Model:
         start, count, limit = self.obs
         reward, terminated, broken = 0.0, False, False
         for _ in range(self.repeat):
-            if terminated:
+            if terminated or self.played == self.limit:
                 break
+            self.played += 1
             count += 1
             reward += action
             broken = broken or action > BOOM
@@ -115,28 +132,30 @@ class Model:
             "nonfinite": broken,
             "finished": (terminated or truncated) and self.whole,
             "ret": sum(self.rewards),
-            "length": self.steps * self.repeat,
+            "length": min(self.steps * self.repeat, self.limit),
+            "final_obs": self.obs,
         }
 
     def restart(self, obs: list[float], steps: int) -> None:
         self.obs, self.left, self.whole, self.rewards, self.steps = obs, steps, True, [], 0
+        self.played = 0
 
 
 class Models:
-    """All environments and the pools, in step with a VectorState."""
+    """All environments, and the starts of each seed in their order."""
 
     def __init__(self, vector: VectorEnv, state: VectorState) -> None:
         self.vector = vector
         limit = vector.episode_steps
         self.envs = [
             [
-                Model(obs.tolist(), limit - int(clock), vector.env.spec.action_repeat)
+                Model(obs.tolist(), limit - int(clock), vector.env.spec.action_repeat, EPISODE)
                 for obs, clock in zip(*row, strict=True)
             ]
             for row in zip(state.env.obs, state.clock, strict=True)
         ]
-        self.pools = state.pool.obs.tolist()
-        self.dealt = [0] * len(self.pools)
+        self.starts = [starts(vector, state.starts.keys[s : s + 1]) for s in range(len(self.envs))]
+        self.begun = [0] * len(self.envs)
 
     def step(self, action: np.ndarray) -> list[list[dict[str, Any]]]:
         outcomes = []
@@ -145,14 +164,22 @@ class Models:
             for e, env in enumerate(row):
                 outcomes[s].append(env.step(float(native(action[s, e, 0]))))
                 if outcomes[s][e]["terminated"] or outcomes[s][e]["truncated"]:
-                    obs = self.pools[s][self.dealt[s] % len(self.pools[s])]
-                    self.dealt[s] += 1
-                    env.restart(obs, self.vector.episode_steps)
+                    self.begun[s] += 1
+                    env.restart(next(self.starts[s]), self.vector.episode_steps)
         return outcomes
 
     @property
     def obs(self) -> np.ndarray:
         return np.array([[env.obs for env in row] for row in self.envs], np.float32)
+
+
+def starts(vector: VectorEnv, key: jax.Array) -> Iterator[list[float]]:
+    """Yields the observations of one seed's starts; key: (1,), as after `init`."""
+    reset = jit(vector.reset, static_argnums=1)
+    while True:
+        split = jax.random.split(key[0])
+        yield from host(reset(split[:1], vector.refresh)).obs[0].tolist()
+        key = split[1:]
 
 
 def actions(rng: np.random.Generator, seeds: int, envs: int, boom_share: float) -> np.ndarray:
@@ -172,6 +199,10 @@ def compare(models: Models, state: VectorState, outcome: Outcome, wanted: Any) -
     for s, e in np.argwhere(outcome.finished):  # a first, shortened episode has no length
         assert outcome.length[s, e] == wanted[s][e]["length"]
     np.testing.assert_array_equal(state.env.obs, models.obs)
+    final = np.array([[env["final_obs"] for env in row] for row in wanted], np.float32)
+    sound = ~outcome.nonfinite
+    np.testing.assert_array_equal(outcome.final_obs[sound], final[sound])
+    assert not outcome.reused.any()
 
 
 # ---------------------------------------------------------------------------------------- tests
@@ -181,14 +212,11 @@ def compare(models: Models, state: VectorState, outcome: Outcome, wanted: Any) -
 @pytest.mark.parametrize("repeat", [1, 3])
 def test_episodes_equal_the_plain_model(repeat: int, boom_share: float) -> None:
     """Rewards, ends, returns, lengths, and which reset state follows an end."""
-    vector, init, step, restock = compiled(repeat)
+    vector, init, step = compiled(repeat)
     state = host(init(keys()))
     models, rng = Models(vector, state), np.random.default_rng(0)
     seen = dict.fromkeys(("terminated", "truncated", "nonfinite", "finished"), 0)
-    for t in range(200):
-        if t % 25 == 24:
-            state = host(restock(state, keys(first=t)))
-            models.pools = state.pool.obs.tolist()
+    for _ in range(200):
         action = actions(rng, SEEDS, ENVS, boom_share)
         wanted = models.step(action)
         state, outcome = host(step(state, action))
@@ -198,14 +226,15 @@ def test_episodes_equal_the_plain_model(repeat: int, boom_share: float) -> None:
             seen[name] += int(getattr(outcome, name).sum())
     assert min(seen["terminated"], seen["truncated"], seen["finished"]) > 20
     assert (seen["nonfinite"] > 20) == (boom_share > 0)
-    assert min(models.dealt) > 3 * POOL  # the pool went round
+    assert min(models.begun) > 3 * (POOL + REFRESH)  # the ring went round
 
 
 # The last is where C MuJoCo, too, gives a simulation up.
 @pytest.mark.parametrize("blown_up", [np.nan, np.inf, -1.1e10])
 def test_what_blows_up_is_reset_alone(blown_up: float) -> None:
-    _, init, step, _ = compiled(toy=Toy(blown_up=blown_up))
+    vector, init, step = compiled(toy=Toy(blown_up=blown_up))
     state = host(init(keys()))
+    next_start = next(starts(vector, state.starts.keys[1:]))
     state.clock[:] = 0
     state.env.obs[..., 1:] = (0.0, 9.0)
     calm = np.zeros((SEEDS, ENVS, 1), np.float32)
@@ -220,10 +249,11 @@ def test_what_blows_up_is_reset_alone(blown_up: float) -> None:
     assert not np.any(outcome.terminated)
     np.testing.assert_array_equal(outcome.reward, np.where(hit, 0.0, 2.0))
     np.testing.assert_array_equal(outcome.ret, np.where(hit, 2.0, 4.0))
-    np.testing.assert_array_equal(after.env.obs[1, 2], state.pool.obs[1, 0])
+    np.testing.assert_array_equal(after.env.obs[1, 2], np.float32(next_start))
     np.testing.assert_array_equal(after.env.obs[~hit][:, 1], 2.0)
     np.testing.assert_array_equal(after.clock, np.where(hit, 0, 2))
-    np.testing.assert_array_equal(after.dealt, [0, 1])
+    # The other seed draws along.
+    np.testing.assert_array_equal(after.starts.ready, [REFRESH, REFRESH - 1])
     assert np.all(is_sound(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), after.env)))
 
 
@@ -262,9 +292,8 @@ def test_clocks_start_desynchronised() -> None:
 
 def test_first_episodes_are_short_and_do_not_count() -> None:
     """Without terminations an environment is truncated when its clock runs out, then regularly."""
-    _, init, step, _ = compiled(envs=50)
+    _, init, step = compiled(envs=50, toy=Toy(limits=(1000, 1001)), pool=50)
     state = host(init(keys()))
-    state.env.obs[..., 2] = state.pool.obs[..., 2] = 1e6  # no terminations, at the pool's size too
     clock = state.clock
     for t in range(1, 3 * EPISODE):
         state, outcome = host(step(state, np.zeros((SEEDS, 50, 1), np.float32)))
@@ -276,13 +305,77 @@ def test_first_episodes_are_short_and_do_not_count() -> None:
         np.testing.assert_allclose(outcome.ret[outcome.finished], EPISODE * 2.0)
 
 
-def test_every_reset_state_is_drawn_on_its_own() -> None:
-    _, init, _, restock = compiled()
-    state = host(init(keys()))
-    fresh = host(restock(state, keys(first=50)))
-    starts = [state.env.obs[..., 0], state.pool.obs[..., 0], fresh.pool.obs[:, :REFRESH, 0]]
-    drawn = np.concatenate([x.ravel() for x in starts])
-    assert np.unique(drawn).size == drawn.size == SEEDS * (ENVS + POOL + REFRESH)
+ONE_STEP = Toy(limits=(1, 2))
+"""Every step ends an episode."""
+
+
+def play(seeds: int, steps: int, vector: VectorEnv, init: Any, step: Any) -> tuple[Any, Any]:
+    """The numbers that tell starts apart, (steps + 1, seeds, envs), and the outcomes of the steps
+    between, one after the other."""
+    state = init(keys(seeds))
+    action = np.zeros((seeds, vector.num_envs, 1), np.float32)
+    begun, outcomes = [state.env.obs[..., 0]], []
+    for _ in range(steps):
+        state, outcome = step(state, action)
+        begun.append(state.env.obs[..., 0])
+        outcomes.append(outcome)
+    return np.stack(begun), host(outcomes)
+
+
+@pytest.mark.parametrize("envs", [1, ENVS, POOL])
+def test_every_episode_has_a_start_of_its_own(envs: int) -> None:
+    """Although every episode has one step: 300 starts and more, from a pool of 12."""
+    vector, init, step = compiled(envs=envs, toy=ONE_STEP)
+    steps = 300 // envs
+    begun, outcomes = play(SEEDS, steps, vector, init, step)
+    assert all(outcome.terminated.all() for outcome in outcomes)
+    assert np.unique(begun).size == begun.size == SEEDS * envs * (steps + 1)
+    assert not any(outcome.reused.any() for outcome in outcomes)
+
+
+def test_starts_of_short_episodes_are_independent_draws() -> None:
+    begun, _ = play(SEEDS, 300, *compiled(toy=ONE_STEP))
+    for seed in range(SEEDS):
+        drawn = begun[:, seed].ravel()
+        assert scipy.stats.kstest(drawn, "uniform").pvalue > 1e-3
+        # One after the other, and of one environment.
+        pairs = scipy.stats.pearsonr(drawn[:-1], drawn[1:]).pvalue
+        assert min(pairs, scipy.stats.pearsonr(begun[:-1, seed, 0], begun[1:, seed, 0]).pvalue) > (
+            1e-3
+        )
+    assert scipy.stats.pearsonr(begun[:, 0].ravel(), begun[:, 1].ravel()).pvalue > 1e-3
+
+
+def test_starts_are_shared_where_more_episodes_end_than_the_pool_holds() -> None:
+    """20 at once, of a pool of 4: it is full with 6, as a draw of 3 begins with 4 or fewer."""
+    begun, outcomes = play(SEEDS, 3, *compiled(envs=20, toy=ONE_STEP, pool=4, refresh=3))
+    for row, outcome in zip(begun[1:], outcomes, strict=True):
+        for seed in range(SEEDS):
+            np.testing.assert_array_equal(outcome.reused[seed], np.arange(20) // 6)
+            assert np.unique(row[seed]).size == 6
+            np.testing.assert_array_equal(row[seed], row[seed, np.arange(20) % 6])
+    assert np.unique(begun[1:]).size == 3 * SEEDS * 6  # none of them in two steps
+
+
+def test_steps_are_traced_once() -> None:
+    traces = itertools.count()
+
+    class Counted(Toy):
+        def reset(self, key: jax.Array) -> State:
+            next(traces)
+            return super().reset(key)
+
+    vector = VectorEnv(Counted(), ENVS, POOL, REFRESH)
+    init, step = jit(vector.init), jit(vector.step)
+    state = init(keys())
+    action = np.zeros((SEEDS, ENVS, 1), np.float32)
+    state, _ = step(state, action)
+    before = next(traces)
+    for _ in range(30):
+        state, _ = step(state, action)
+    assert next(traces) == before + 1
+    assert step._cache_size() == 1
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves(jax.eval_shape(vector.init, keys())))
 
 
 def test_a_start_that_blew_up_is_replaced() -> None:
@@ -298,41 +391,31 @@ def test_a_start_that_blew_up_is_replaced() -> None:
         assert 10 < np.unique(row).size < 30  # about half of them are sound
 
 
-def test_restocking_replaces_the_oldest() -> None:
-    _, init, _, restock = compiled()
-    state = host(init(keys()))
-    oldest_first = list(range(POOL))
-    for first in range(10, 24, 2):
-        after = host(restock(state, keys(first=first)))
-        replaced, oldest_first = oldest_first[:REFRESH], oldest_first[REFRESH:]
-        oldest_first += replaced
-        for row in np.any(after.pool.obs != state.pool.obs, axis=-1):
-            np.testing.assert_array_equal(np.flatnonzero(row), sorted(replaced))
-        np.testing.assert_array_equal(after.pool.obs[..., :1], after.pool.physics.qpos)
-        for a, b in zip(*map(jax.tree.leaves, (state.env, after.env)), strict=True):
-            np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(after.dealt, state.dealt)
-        state = after
-
-
-def test_a_seed_behaves_alone_as_beside_others() -> None:
-    """Bit for bit: its own keys, its own pool."""
+@pytest.mark.parametrize(
+    ("limits", "pool", "refresh", "shares"), [((3, 17), POOL, REFRESH, False), ((1, 3), 3, 2, True)]
+)
+def test_a_seed_behaves_alone_as_beside_others(
+    limits: tuple[int, int], pool: int, refresh: int, shares: bool
+) -> None:
+    """Bit for bit: its own keys, its own starts, also where these are shared."""
     seeds, rng = 3, np.random.default_rng(1)
-    _, init, step, restock = compiled()
+    _, init, step = compiled(toy=Toy(limits=limits), pool=pool, refresh=refresh)
     together, alone = init(keys(seeds)), init(keys(1, first=1))
-    for t in range(60):
-        if t % 20 == 19:
-            together = restock(together, keys(seeds, first=t))
-            alone = restock(alone, keys(1, first=t + 1))
+    shared = 0
+    for _ in range(60):
         action = actions(rng, seeds, ENVS, 0.05)
         together, outcome = step(together, action)
         alone, lonely = step(alone, action[1:2])
-        for a, b in zip(*map(jax.tree.leaves, ((together, outcome), (alone, lonely))), strict=True):
+        shared += int(lonely.reused.sum())
+        seen = (together.env, together.clock, together.ret, together.whole, outcome)
+        own = (alone.env, alone.clock, alone.ret, alone.whole, lonely)
+        for a, b in zip(*map(jax.tree.leaves, (seen, own)), strict=True):
             np.testing.assert_array_equal(a[1], b[0])
+    assert (shared > 0) == shares
 
 
 def test_the_physics_alone_does_not_reset() -> None:
-    vector, init, _, _ = compiled()
+    vector, init, _ = compiled()
     state = host(init(keys()))
     state.env.obs[..., 1:] = (8.0, 9.0)
     after = jit(vector.physics)(state.env, np.full((SEEDS, ENVS, 1), -5.0, np.float32))
@@ -343,7 +426,7 @@ def test_the_physics_alone_does_not_reset() -> None:
 
 def test_the_repeat_stops_at_a_termination() -> None:
     """Two of three control steps: two rewards, and the state in which the task ended."""
-    vector, init, _, _ = compiled(3)
+    vector, init, _ = compiled(3)
     state = host(init(keys()))
     state.env.obs[..., 1:] = (7.0, 9.0)
     state.env.obs[:, 0, 2] = 10.0  # ends with the third
@@ -352,3 +435,64 @@ def test_the_repeat_stops_at_a_termination() -> None:
     np.testing.assert_array_equal(after.obs[..., 1], np.tile([10.0, 10] + [9.0] * 5, (SEEDS, 1)))
     np.testing.assert_allclose(after.reward, np.tile([10.5, 10.5] + [7.0] * 5, (SEEDS, 1)))
     np.testing.assert_array_equal(after.terminated, np.tile([True, False] + [True] * 5, (SEEDS, 1)))
+
+
+@pytest.mark.parametrize("repeat", [3, 7])
+def test_the_last_repeat_ends_with_the_time_limit(repeat: int) -> None:
+    """10 control steps that pay 2 each, in 4 repeats or in 2, and no step beyond."""
+    vector, init, step = compiled(repeat, toy=Toy(limits=(1000, 1001)))
+    state = init(keys())
+    lengths, returns = [], []
+    for _ in range(3 * vector.episode_steps):
+        state, outcome = host(step(state, np.zeros((SEEDS, ENVS, 1), np.float32)))
+        assert not outcome.terminated.any()
+        lengths += outcome.length[outcome.finished].tolist()
+        returns += outcome.ret[outcome.finished].tolist()
+    assert set(returns) == {2.0 * EPISODE}
+    assert set(lengths) == {EPISODE}
+    assert len(lengths) >= SEEDS * ENVS
+
+
+@pytest.mark.parametrize("repeat", [3, 7])
+def test_repeats_play_as_many_control_steps_as_the_originals(repeat: int) -> None:
+    task = on_c("dmc/cartpole_swingup")
+    env, real = Repeated(task.env, repeat), RepeatedReal(task.real, repeat)
+    start = jax.jit(env.reset)(jax.random.key(0))
+    real.reset(0)
+    real.set_state(start.physics.qpos, start.physics.qvel)
+    actions = np.random.default_rng(0).uniform(-1, 1, (env.spec.episode_steps, 1))
+    rewards, truncated = [], []
+    for action in actions:
+        _, reward, _, over = real.step(action)
+        rewards.append(reward)
+        truncated.append(over)
+    assert truncated == [False] * (len(actions) - 1) + [True]
+
+    def step(state: State, action: jax.Array) -> tuple[State, jax.Array]:
+        state = env.step(state, action)
+        return state, state.reward
+
+    final, paid = jax.jit(lambda: jax.lax.scan(step, start, jnp.float32(actions)))()
+    # The last one pays for 1 control step of 3, or for 6 of 7.
+    np.testing.assert_allclose(paid, rewards, atol=1e-3)
+    np.testing.assert_allclose(final.physics.qpos, real.qpos, atol=1e-2)
+    played = round(real.data.time / task.env.spec.control_dt)
+    assert int(final.played) == int(env.spec.control_steps(len(actions))) == played == 1000
+
+
+def test_the_final_observation_is_that_of_the_step() -> None:
+    env = on_c("gym/InvertedPendulum-v5").env
+    vector = VectorEnv(env, 4, pool=4, refresh=2)
+    state, rng = jit(vector.init)(keys()), np.random.default_rng(0)
+    alone = jit(lambda state, action: jax.vmap(jax.vmap(env.step))(state, action))
+    step, ended = jit(vector.step), 0
+    for _ in range(30):
+        action = rng.uniform(-1, 1, (SEEDS, 4, 1)).astype(np.float32)
+        expected = alone(state.env, action * env.spec.action_high)
+        state, outcome = step(state, action)
+        np.testing.assert_allclose(outcome.final_obs, expected.obs, atol=1e-5)
+        same = np.all(np.array(outcome.final_obs) == state.env.obs, -1)
+        done = np.array(outcome.terminated | outcome.truncated)
+        np.testing.assert_array_equal(same, ~done)
+        ended += done.sum()
+    assert ended > 5

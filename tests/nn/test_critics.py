@@ -278,7 +278,7 @@ def test_the_learner_tells_termination_from_truncation(kind: str, n_step: int) -
     config = Config(
         task=TaskConfig(name="none"),
         algorithm=FpmdMConfig(name="fpmd_m", candidates=2, weights="normalized", policy_delay=1),
-        algorithm=ActorConfig(hidden=[8]),
+        actor=ActorConfig(hidden=[8]),
         critic=CriticConfig(
             kind=kind, hidden=[32], lr=5e-3, tau=0.05, bins=21, v_min=-1.0, v_max=14.0
         ),

@@ -35,7 +35,7 @@ def toy_state(seed: int = 0, width: int = 3) -> ToyState:
     kernel = jax.random.normal(a, (2, width)).at[0, 0].set(jnp.nan)
     return ToyState(
         learner=Learner(
-            algorithm={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
+            actor={"params": {"kernel": kernel, "scale": kernel[0, 1:].astype(jnp.bfloat16)}},
             momentum=(None, jnp.zeros((0, 4)), {"ema": jax.random.normal(b, ())}),
         ),
         replay={"rows": jax.random.normal(c, (8, 2, 5)), "full": jnp.array([True, False])},

@@ -38,9 +38,7 @@ def test_the_plan_is_what_init_allocates(toys: Callable[[str], Toy], name: str) 
 
 def test_temporaries_fit_the_plan_and_fill_half_of_it() -> None:
     """With networks of a size at which XLA's own few kilobytes do not matter."""
-    sizes = (
-        "learn.batch=256 algorithm.candidates=16 actor.hidden=[128,128] critic.hidden=[128,128]"
-    )
+    sizes = "learn.batch=256 algorithm.candidates=16 actor.hidden=[128,128] critic.hidden=[128,128]"
     program = build(Corridor(), "learn.replay=4000", *sizes.split())
     epoch = jax.jit(program.train_epoch, donate_argnums=0).lower(program.traced_init.out_info)
     planned = memory.plan(program)

@@ -266,7 +266,7 @@ def real_suite(plain: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     """Two runs of the toy, which really train; its original simulator is the toy's own."""
 
     def make_program(config: Config) -> Program:
-        return Program(config, plain.program.agent, plain.program.vector)
+        return Program(config, plain.program.algorithm, plain.program.vector)
 
     monkeypatch.setattr(train, "make_program", make_program)
     monkeypatch.setattr(run_folder, "make_program", make_program)

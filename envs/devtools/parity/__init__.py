@@ -47,7 +47,15 @@ from .controllers import policies
 from .on_c import converge, on_c
 from .original import Steps, record
 from .port import BATCH, Port
-from .tolerances import CONVERGED, MOST_BEYOND, MOST_EXPLAINED, RESET_LEVEL, TOLERANCE, tolerance
+from .tolerances import (
+    CONVERGED,
+    EXCEPTIONS,
+    MOST_BEYOND,
+    MOST_EXPLAINED,
+    RESET_LEVEL,
+    TOLERANCE,
+    tolerance,
+)
 
 EPISODES = 20  # whole ones of the original
 STATES = 2000  # of their steps that the port repeats, or all of them
@@ -201,9 +209,24 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
     }
 
 
+EXACT = "exact"
+WITHIN = "within stated tolerance"
+
+
 def status(name: str, result: dict[str, Any] | None) -> str:
-    """Returns "exact", "differs: " with the checks that failed, or "not measured"."""
+    """Returns the state of a task.
+
+    "exact": it passes all checks; "within stated tolerance": it passes them with a tolerance of its
+    own, or against a changed original; "differs: " and the checks that failed; "not measured".
+    """
     if result is None:
         return "not measured"
     failed = [check for check, passed in verdict(name, result).items() if passed is False]
-    return f"differs: {', '.join(failed)}" if failed else "exact"
+    if failed:
+        return f"differs: {', '.join(failed)}"
+    return WITHIN if name.startswith((*EXCEPTIONS, *CONVERGED)) else EXACT
+
+
+def passed(name: str, result: dict[str, Any] | None) -> bool:
+    """Returns whether a task is exact or within its stated tolerance."""
+    return status(name, result) in (EXACT, WITHIN)

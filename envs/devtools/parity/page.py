@@ -27,12 +27,15 @@ SIMULATORS = ("jax", "mujoco", "mujoco-mjx", "dm-control", "gymnasium")
 
 def page(records: dict[str, Any]) -> str:
     """docs/parity.md."""
-    exact = [name for name in records if parity.status(name, records[name]) == "exact"]
+    states = [parity.status(name, records[name]) for name in records]
+    exact, within = states.count(parity.EXACT), states.count(parity.WITHIN)
     missing = [name for name in parity.comparable() if name not in records]
     text = [
         "# Parity with the original simulators",
         f"""\
-`fpmd tasks --parity` wrote this page; {len(exact)} of {len(records)} measured tasks are exact.
+`fpmd tasks --parity` wrote this page: of {len(records)} measured tasks, {exact} \
+{"is" if exact == 1 else "are"} exact and {within} \
+{"is" if within == 1 else "are"} within a stated tolerance.
 Each port was put into states of the original (gymnasium or dm_control on C MuJoCo) and compared
 from there. Errors are relative: |port - original| / max(1, rms), by dimension, where rms is the
 original's root mean square over the recorded episodes; shown is the largest of all states and
@@ -66,6 +69,10 @@ A task is *exact* if it passes
 Half of the recorded episodes have uniformly random actions, a third beyond the range, and half
 have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {listed(BALANCED)}.""",
     ]
+    text.append(
+        "A task is *within its stated tolerance* if it passes them with one that is larger, or "
+        "against an original with changed options:"
+    )
     for prefix, exception in EXCEPTIONS.items():
         text.append(
             f"`{prefix}` is held to {exception.one_step:g} after one step"

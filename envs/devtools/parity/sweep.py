@@ -35,28 +35,28 @@ def sweep(patterns: list[str], provenance: dict[str, Any], write: Write) -> list
         write: see `Write`.
 
     Returns:
-        The names of the tasks that are not exact, or could not be measured.
+        The names of the tasks that do not pass, or could not be measured.
 
     Raises:
         NothingToMeasureError: if a pattern matches no task that has an original.
     """
-    inexact = []
+    failed = []
     for name in chosen(patterns, parity.measured(), provenance["versions"]):
         try:
             found = parity.measure(Port.of(registry.make(name)), originals.make_real(name))
         except Exception as error:
             # One broken task must not keep the others from being measured.
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            inexact.append(name)
+            failed.append(name)
             continue
         made = provenance | {"date": time.strftime("%Y-%m-%d")}
         save({**parity.measured(), name: found | made}, write)
         print(line(name, found), flush=True)
-        if parity.status(name, found) != "exact":
-            inexact.append(name)
+        if not parity.passed(name, found):
+            failed.append(name)
         # The programs of finished tasks would fill the memory.
         jax.clear_caches()
-    return inexact
+    return failed
 
 
 def chosen(patterns: list[str], records: dict[str, Any], versions: dict[str, str]) -> list[str]:

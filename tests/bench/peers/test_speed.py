@@ -143,7 +143,12 @@ def test_all_variants_are_compared_in_turns_with_brax(
     assert [len(record["seconds"]) for record in records[11:]] == [11, 11]
     assert all(ran.count(peer) == 3 for peer in peers)
     assert [
-        (x.actor.name, x.actor.flow_steps, x.improvement.candidates, x.learn.policy_delay)
+        (
+            x.algorithm.name,
+            x.algorithm.flow_steps,
+            x.algorithm.candidates,
+            x.algorithm.policy_delay,
+        )
         for x in asked
     ] == [
         (*actor, candidates, delay)

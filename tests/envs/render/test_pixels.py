@@ -90,13 +90,6 @@ def test_targets_are_drawn_where_the_task_has_them():
         np.testing.assert_allclose([columns.mean(), rows.mean()], expected, atol=1.5)
 
 
-@pytest.mark.parametrize("name", ["dmc/finger_turn_hard", "dmc/reacher_easy"])
-def test_targets_that_stay_where_the_model_has_them_are_less_like_the_original(name, monkeypatch):
-    right = compare(name, count=3)
-    monkeypatch.setattr(type(envs.make(name)), "moved", lambda self, state: {})
-    assert compare(name, count=3).difference > right.difference
-
-
 def test_observations_are_the_last_images_in_part_of_a_batch_that_begins_anew():
     """Against a list of images for each environment, drawn one by one."""
     env = envs.make("dmc/pendulum_swingup")
@@ -143,7 +136,8 @@ def test_the_simulation_under_the_images_is_the_task():
     found = jax.jit(seen.reset)(key)
     for _ in range(3):
         bare = seen._unseen(found)
-        for a, b in zip(jax.tree.leaves(bare), jax.tree.leaves(want), strict=True):
+        fields = (bare.physics, bare.obs, bare.reward, bare.terminated, bare.task)
+        for a, b in zip(jax.tree.leaves(fields), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
         assert seen.moved(found).keys() == env.moved(want).keys() != set()
         first = jax.jit(env.step)(want, action)

@@ -13,6 +13,7 @@ import envs
 from envs import originals, registry
 from envs.devtools import parity
 from envs.devtools.parity import page, sweep
+from envs.devtools.parity.tolerances import TOLERANCE, tolerance
 from fpmd_mjx import cli
 from fpmd_mjx.report import tasks
 from fpmd_mjx.report.records import write_json
@@ -56,6 +57,38 @@ def rounded(part: str, beyond: int, explained: int) -> dict[str, Any]:
     found = changed(**{part: {"obs": {"max": 0.01, "p99": 0.0, "median": 0.0}}})
     found["rounding"][part] = {"beyond": beyond, "explained": explained}
     return found
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "status"),
+    [
+        ("gym/Ant-v5", EXACT, "within stated tolerance"),
+        ("gym/Ant-v4", EXACT, "exact"),
+        ("gym/Humanoid-v4", EXACT, "within stated tolerance"),
+        ("gym/HumanoidStandup-v5", EXACT, "within stated tolerance"),
+        ("dmc/humanoid_run", EXACT, "exact"),
+        # The original is changed.
+        ("dmc/dog_run", EXACT, "within stated tolerance"),
+        ("dmc/dog_fetch", EXACT, "within stated tolerance"),
+        ("gym/Ant-v5", changed(one_step={"obs": {"max": 0.21}}), "differs: one_step"),
+        ("dmc/dog_run", changed(flags={"different": 1}), "differs: flags"),
+    ],
+)
+def test_exact_is_said_of_the_usual_tolerance_and_the_original_as_released(
+    name: str, found: dict[str, Any], status: str
+) -> None:
+    found = copy.deepcopy(found)
+    found["rounding"]["one_step"]["beyond"] = int(found["one_step"]["obs"]["max"] > 0.2)
+    assert parity.status(name, found) == status
+    assert parity.passed(name, found) == (not status.startswith("differs"))
+
+
+def test_every_task_that_is_held_to_something_of_its_own_is_told_apart() -> None:
+    """By what is compared, not by the lists of names: no exact task has a larger error."""
+    for name, found in parity.measured().items():
+        told = parity.status(name, found)
+        usual = tolerance(name).one_step == TOLERANCE and not found.get("released")
+        assert told == ("exact" if usual else "within stated tolerance"), name
 
 
 @pytest.mark.parametrize(
@@ -112,6 +145,20 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def sweep_of(patterns: list[str]) -> list[str]:
     return sweep.sweep(patterns, provenance(), write_json)
+
+
+def test_within_its_stated_tolerance_a_task_passes(
+    records: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["dmc/dog_run", "gym/Ant-v5", "gym/InvertedPendulum-v5"]
+    monkeypatch.setattr(parity, "comparable", lambda: names)
+    assert cli.main(["tasks", "--parity"]) == 0
+    assert records == names
+    shown = capsys.readouterr().out
+    assert "dmc/dog_run: within stated tolerance (12 s" in shown
+    assert "gym/InvertedPendulum-v5: exact (12 s" in shown
+    text = page.PAGE.read_text()
+    assert "of 3 measured tasks, 1 is exact and 2 are within a stated tolerance" in text
 
 
 def test_what_is_missing_is_measured(records: list[str]) -> None:
