@@ -11,7 +11,7 @@ import numpy as np
 
 from .physics.models import without_deprecation_notices
 from .playground import PREFIX
-from .registry import NoOriginalError, UnknownTaskError
+from .registry import NoOriginalError, UnknownTaskError, has_original, tasks
 
 
 class RealEnv(Protocol):
@@ -78,8 +78,9 @@ def make_real(name: str) -> RealEnv:
 
     Raises:
         UnknownTaskError: if neither package has the task.
+        NoOriginalError: if the task is Playground's, or was registered.
     """
-    if name.startswith(PREFIX):
+    if name.startswith(PREFIX) or (name in tasks() and not has_original(name)):
         raise NoOriginalError(name)
     family, _, task = name.partition("/")
     if family == "gym":

@@ -106,7 +106,9 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "gym/Walker2d-v4": functools.partial(Walker2d, 4),
     "gym/Walker2d-v5": functools.partial(Walker2d, 5),
 }
+"""The built-in tasks, and what `register` adds."""
 
+_BUILT_IN = frozenset(_TASKS)
 
 _CANNOT = {
     "dmc/quadruped_escape": "each of its episodes has a terrain of its own. MJX-Warp holds one for "
@@ -139,7 +141,7 @@ class NoOriginalError(UnknownTaskError):
 
 def cannot() -> dict[str, str]:
     """Returns the tasks of the originals that are not here, and why."""
-    return dict(_CANNOT)
+    return {name: why for name, why in _CANNOT.items() if name not in _TASKS}
 
 
 def tasks() -> list[str]:
@@ -162,19 +164,25 @@ def register(name: str, factory: Callable[..., Env]) -> None:
         factory: what `make` calls, with its options.
 
     Raises:
-        ValueError: if the name is taken, or has no family.
+        ValueError: if the name is taken, has no family, or has that of Playground.
     """
     family, _, task = name.partition("/")
     if not family or not task:
         raise ValueError(f"{name!r} is no task name: write <family>/<task>, such as mine/puck.")
+    if name.startswith(PREFIX):
+        raise ValueError(
+            f"{name} cannot be registered, because {PREFIX} is kept for the tasks of MuJoCo "
+            f"Playground: choose another family, such as mine/{task}."
+        )
     if name in _TASKS:
         raise ValueError(f"There is a task {name!r} already: choose another name.")
     _TASKS[name] = factory
 
 
 def has_original(name: str) -> bool:
-    """Whether `make_real` can build the task: gymnasium's and dm_control's can."""
-    return name.startswith(("dmc/", "gym/"))
+    """Whether `make_real` builds the original of a task: of each built-in one, and of those that
+    cannot be simulated here, but not of one's own."""
+    return name in _BUILT_IN or name in cannot()
 
 
 def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
@@ -193,7 +201,7 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     """
     if name.startswith(PREFIX):
         return _playground(name, **options)
-    if name in _CANNOT:
+    if name in cannot():
         raise UnsupportedModelError(
             f"{name} cannot be simulated by MJX: {_CANNOT[name]}. "
             "`envs.make_real` builds the original."

@@ -27,6 +27,8 @@ from ..physics.preparation import prepare_model, without_contacts
 _GROUPS = (0, 1, 2)
 """Of geoms and sites, what MuJoCo shows where nobody asks for more."""
 
+_QUADRUPEDS = frozenset(f"dmc/quadruped_{task}" for task in ("fetch", "run", "walk"))
+
 _UNDER_THE_SKIN = 3
 """The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
 
@@ -55,7 +57,7 @@ class Camera:
         Raises:
             UnsupportedModelError: if the model has no such camera.
         """
-        default = 2 if task.startswith("dmc/quadruped") else 0
+        default = 2 if task in _QUADRUPEDS else 0
         number = default if self.camera is None else self.camera
         if not 0 <= number < model.ncam:
             has = f"choose one of 0 to {model.ncam - 1}" if model.ncam else "it has none"
