@@ -309,8 +309,8 @@ class Forgetful(Toy):
 
 def test_what_a_task_remembers_may_be_no_number() -> None:
     """Episodes and starts are those of the same task without a memory."""
-    plain, init, step, _ = compiled()
-    remembering, init_too, step_too, _ = compiled(toy=Forgetful())
+    _, init, step, _ = compiled()
+    _, init_too, step_too, _ = compiled(toy=Forgetful())
     states = [host(init(keys())), host(init_too(keys()))]
     rng = np.random.default_rng(2)
     for _ in range(30):
