@@ -103,6 +103,12 @@ class State(struct.PyTreeNode):
         return cls(physics, obs, jnp.zeros((), jnp.float32), jnp.zeros((), bool), task)
 
 
+Moved = dict[str, dict[str, jax.Array]]
+"""Rows of a model: {field: {name of the element: row}}, in the model's own units and frames, as in
+{"body_pos": {"target": (3,) float32}}. Fields are positions and quaternions of bodies, geoms, sites
+and lights."""
+
+
 class Env(Protocol):
     """One task as two pure functions of one unbatched simulation; `jax.vmap` makes a batch.
 
@@ -133,9 +139,9 @@ class Env(Protocol):
         """
         return None
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
-        """Returns where a picture shows what the task moves and the physics does not, such as a
-        target: names of geoms, or of sites as in "site NAME", and places (3,) in the world, m."""
+    def moved(self, state: State) -> Moved:
+        """Returns what the task changes in the model that a picture shows, such as the place of a
+        target. Tasks whose original changes its model at a reset override it."""
         return {}
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mujoco
 from flax import struct
 
-from .base import Env, State
+from .base import Env, Moved, State
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Repeated(Env):
         )
         return jax.lax.scan(once, start, None, self._count)[0]
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
+    def moved(self, state: State) -> Moved:
         return self._env.moved(state)
 
 

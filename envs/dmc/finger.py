@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model, sensor_indices
 from ..physics.options import PhysicsOptions
@@ -159,8 +159,8 @@ class FingerTurn(_Finger):
         target = model.site("target").pos - model.body("spinner").pos
         return jnp.asarray(target[_XZ], jnp.float32)
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
-        return {"site target": jnp.asarray(self._hinge_place).at[_XZ].add(state.task)}
+    def moved(self, state: State) -> Moved:
+        return {"site_pos": {"target": jnp.asarray(self._hinge_place).at[_XZ].add(state.task)}}
 
     def _observe(
         self, physics: PhysicsState, touch: jax.Array, target: jax.Array

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import mujoco
 from mujoco import mjx
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model
 from ..physics.options import PhysicsOptions
@@ -122,6 +122,9 @@ class FishSwim(_Fish):
 
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.geom("target").pos, jnp.float32)
+
+    def moved(self, state: State) -> Moved:
+        return {"geom_pos": {"target": state.task}}
 
     def _to_target(self, data: mjx.Data, target: jax.Array) -> jax.Array:
         """Returns the target relative to the mouth, in the mouth's frame, (3,), m."""

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model
 from ..physics.options import PhysicsOptions
@@ -86,6 +86,18 @@ class ManipulatorBringBall(Env):
         pose = [model.body_pos[self._target, ::2], model.body_quat[self._target, ::2]]
         return jnp.asarray(np.concatenate(pose), jnp.float32)
 
+    def moved(self, state: State) -> Moved:
+        zero = jnp.zeros((), jnp.float32)
+        quaternion = jnp.stack([state.task[2], zero, state.task[3], zero])
+        return {
+            "body_pos": {"target_ball": self._place(state.task)},
+            "body_quat": {"target_ball": quaternion},
+        }
+
+    def _place(self, target: jax.Array) -> jax.Array:
+        """Returns where the target is, (3,), m."""
+        return jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
+
     def _draw(self, key: jax.Array, rejected: PhysicsState) -> tuple[PhysicsState, jax.Array]:
         """Returns a start and its target, with what the original keeps of a rejected one."""
         arm_key, target_key, kind_key, ball_key, speed_key = jax.random.split(key, 5)
@@ -131,7 +143,7 @@ class ManipulatorBringBall(Env):
         )
 
     def _reward(self, data: mjx.Data, target: jax.Array) -> jax.Array:
-        place = jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
+        place = self._place(target)
         distance = jnp.linalg.norm(data.xpos[self._ball] - place)
         return tolerance(distance, (0.0, _CLOSE), 2 * _CLOSE)
 

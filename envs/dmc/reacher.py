@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model
 from ..physics.options import PhysicsOptions
@@ -77,8 +77,8 @@ class Reacher(Env):
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.geom("target").pos[:2], jnp.float32)
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
-        return {"target": jnp.append(state.task, self._target_height)}
+    def moved(self, state: State) -> Moved:
+        return {"geom_pos": {"target": jnp.append(state.task, self._target_height)}}
 
     def _to_target(self, physics: PhysicsState, target: jax.Array) -> jax.Array:
         return target - self.physics.kinematics(physics).geom_xpos[self._finger, :2]

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from mujoco import mjx
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model
 from ..physics.options import PhysicsOptions
@@ -89,6 +89,13 @@ class Stacker(Env):
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.body_pos[self._target, ::2], jnp.float32)
 
+    def moved(self, state: State) -> Moved:
+        return {"body_pos": {"target": self._place(state.task)}}
+
+    def _place(self, target: jax.Array) -> jax.Array:
+        """Returns where the target is, (3,), m."""
+        return jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
+
     def _draw(self, key: jax.Array) -> tuple[PhysicsState, jax.Array]:
         arm_key, level_key, target_key, box_key = jax.random.split(key, 4)
         model = self.physics.model
@@ -117,7 +124,7 @@ class Stacker(Env):
         )
 
     def _reward(self, data: mjx.Data, target: jax.Array) -> jax.Array:
-        place = jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
+        place = self._place(target)
         nearest = jnp.linalg.norm(data.xpos[self._bodies] - place, axis=1).min()
         hand = jnp.linalg.norm(data.site_xpos[self._grasp] - place)
         box_is_close = tolerance(nearest, margin=2 * self._half_size)

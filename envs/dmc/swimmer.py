@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from ..base import Env, PhysicsState, State, spec_from_model
+from ..base import Env, Moved, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model, sensor_indices
 from ..physics.options import PhysicsOptions
@@ -41,6 +41,8 @@ class Swimmer(Env):
         self._head = model.body("head").id
         self._nose = model.geom("nose").id
         self._target_radius = float(model.geom("target").size[0])
+        self._target_height = np.float32(model.geom("target").pos[2])
+        self._light_height = np.float32(model.light("target_light").pos[2])
         self._velocities = _velocity_sensors(model, links)
         self.physics = Physics(model, substeps=_SUBSTEPS, **options)
         self.spec = spec_from_model(
@@ -80,6 +82,12 @@ class Swimmer(Env):
 
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array:
         return jnp.asarray(model.geom("target").pos[:2], jnp.float32)
+
+    def moved(self, state: State) -> Moved:
+        return {
+            "geom_pos": {"target": jnp.append(state.task, self._target_height)},
+            "light_pos": {"target_light": jnp.append(state.task, self._light_height)},
+        }
 
     def _observe(self, physics: PhysicsState, target: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the observation, and the distance of the nose to the target (m)."""

@@ -17,7 +17,7 @@ import numpy as np
 from flax import struct
 from mujoco import mjx
 
-from ..base import Env, PhysicsState, State
+from ..base import Env, Moved, PhysicsState, State
 from ..physics.backend import Physics
 from ..physics.jax import JaxSimulation
 from ..physics.models import spec_of, without_deprecation_notices
@@ -111,22 +111,32 @@ class Renderer:
         """
         return self.draw(state.physics, self._env.moved(state))
 
-    def draw(self, physics: PhysicsState, moved: dict[str, jax.Array]) -> jax.Array:
+    def draw(self, physics: PhysicsState, moved: Moved) -> jax.Array:
         """Returns what the camera sees of a state of which these two are known; see `Env.moved`."""
         with jax.default_matmul_precision("highest"):
-            poses = self._poses(physics)
-        for name, place in moved.items():
-            geom = self.model.geom(name).id
-            poses["geom_xpos"] = poses["geom_xpos"].at[geom].set(place)
+            poses = self._poses(physics, moved)
         return self._images({k: jnp.nan_to_num(v, posinf=0, neginf=0) for k, v in poses.items()})
 
-    def _poses(self, state: PhysicsState) -> dict[str, jax.Array]:
+    def _poses(self, state: PhysicsState, moved: Moved) -> dict[str, jax.Array]:
         """Returns places and orientations of all that is in a picture."""
-        data = self._kinematics.load(state)
+        data, model = self._kinematics.load(state), self._moved(moved)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.camlight):
-            data = stage(self._kinematics.model, data)
+            data = stage(model, data)
         names = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat")
-        return {name: getattr(data, name) for name in names} | _lights(self.model, data)
+        return {name: getattr(data, name) for name in names} | _lights(self.model, model, data)
+
+    def _moved(self, moved: Moved) -> mjx.Model:
+        """Returns the model with the rows that are given."""
+        model = self._kinematics.model
+        for field, rows in moved.items():
+            kind, _, suffix = field.partition("_")
+            drawn = "geom" if kind == "site" else kind  # see `drawing`
+            values = getattr(model, f"{drawn}_{suffix}")
+            for name, row in rows.items():
+                element = getattr(self.model, drawn)(f"site {name}" if kind == "site" else name)
+                values = values.at[element.id].set(row)
+            model = model.replace(**{f"{drawn}_{suffix}": values})
+        return model
 
     def _trace(self, poses: dict[str, jax.Array]) -> jax.Array:
         """Renders poses (n, ...): (n, size, size, 3) uint8."""
@@ -187,7 +197,7 @@ class PixelEnv(Env):
         after = self._env.step(self._unseen(state), action)
         return self._seen(after, jnp.concatenate([state.obs[1:], self._render(after)[None]]))
 
-    def moved(self, state: State) -> dict[str, jax.Array]:
+    def moved(self, state: State) -> Moved:
         return self._env.moved(self._unseen(state))
 
     @staticmethod
@@ -270,16 +280,16 @@ def _skin_color(model: mujoco.MjModel) -> np.ndarray:
     return pixels[:, :3].mean(0) / 255
 
 
-def _lights(model: mujoco.MjModel, data: mjx.Data) -> dict[str, jax.Array]:
+def _lights(model: mujoco.MjModel, moved: mjx.Model, data: mjx.Data) -> dict[str, jax.Array]:
     """Returns light_xpos and light_xdir, (nlight, 3) each: MuJoCo's `mj_camlight`, of which MJX has
-    the cameras alone."""
+    the cameras alone. moved: the model with the positions and directions of an episode."""
     places, directions = [], []
     for light in range(model.nlight):
         mode = model.light_mode[light]
         body, target = model.light_bodyid[light], model.light_targetbodyid[light]
         turned = data.xmat[body].reshape(3, 3)
-        place = data.xpos[body] + turned @ model.light_pos[light].astype(np.float32)
-        direction = turned @ model.light_dir[light].astype(np.float32)
+        place = data.xpos[body] + turned @ moved.light_pos[light]
+        direction = turned @ moved.light_dir[light]
         match mode:
             case mujoco.mjtCamLight.mjCAMLIGHT_TRACK:
                 place = data.xpos[body] + model.light_pos0[light].astype(np.float32)

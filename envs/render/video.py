@@ -3,6 +3,7 @@ MJX-Warp's ray tracer."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Literal
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from ..base import Env, PhysicsState
+from ..base import Env, Moved, PhysicsState
 from ..originals import opengl_physics
 from ..physics.options import COMPILER_OPTIONS, UnsupportedModelError
 from .pixels import Camera, Renderer, model_of
@@ -58,32 +59,30 @@ class Painter:
             "for MJX-Warp."
         )
 
-    def __call__(self, physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+    def __call__(self, physics: PhysicsState, moved: Moved) -> np.ndarray:
         """Returns pictures (n, size, size, 3) uint8, RGB, of states with leaves (n, ...); see
         `Env.moved`."""
         return self._draw(physics, moved)
 
     def _by_opengl(self):
-        model = self._model
+        model = copy.copy(self._model)  # which the task itself goes on with
         drawn = opengl_physics(model)
         data, size = drawn.data.ptr, self._camera.size
         # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.
         free = not model.ncam and self._camera.camera is None
         number = -1 if free else self._camera.number(self._env.spec.name, model)
 
-        def draw(physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+        def draw(physics: PhysicsState, moved: Moved) -> np.ndarray:
             images = []
             for i in range(physics.qpos.shape[0]):
                 data.qpos[:], data.qvel[:] = physics.qpos[i], physics.qvel[i]
                 if physics.act is not None:
                     data.act[:] = physics.act[i]
+                for field, elements in moved.items():
+                    kind, _, suffix = field.partition("_")
+                    for name, rows in elements.items():
+                        getattr(getattr(model, kind)(name), suffix)[:] = rows[i]
                 mujoco.mj_forward(model, data)
-                for name, places in moved.items():
-                    site = name.removeprefix("site ")
-                    if site == name:
-                        data.geom_xpos[model.geom(name).id] = places[i]
-                    else:
-                        data.site_xpos[model.site(site).id] = places[i]
                 images.append(np.array(drawn.render(size, size, camera_id=number)))
             return np.stack(images)
 
@@ -95,7 +94,7 @@ class Painter:
             jax.vmap(Renderer(self._env, self._camera).draw), compiler_options=COMPILER_OPTIONS
         )
 
-        def draw(physics: PhysicsState, moved: dict[str, jax.Array]) -> np.ndarray:
+        def draw(physics: PhysicsState, moved: Moved) -> np.ndarray:
             count, images = physics.qpos.shape[0], []
             for start in range(0, count, _BATCH):
                 which = jnp.minimum(jnp.arange(start, start + _BATCH), count - 1)

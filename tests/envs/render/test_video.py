@@ -43,7 +43,7 @@ def test_both_renderers_draw_targets_where_the_task_has_them():
 
         def seen(x: float, y: float, painter=painter) -> np.ndarray:
             place = jnp.array([[x, y, 0.01]])
-            return painter(physics, {"target": place})[0].astype(int)
+            return painter(physics, {"geom_pos": {"target": place}})[0].astype(int)
 
         without = seen(9.0, 9.0)
         scale = 64 / (2 * 0.75 * np.tan(np.deg2rad(env.physics.model.cam_fovy[0] / 2)))
