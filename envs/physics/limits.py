@@ -30,7 +30,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
     ),
     **_alike(
         "dmc/cartpole_",
-        "balance balance_sparse swingup swingup_sparse",
+        "balance balance_sparse swingup swingup_sparse three_poles two_poles",
         iterations=8,
         ls_iterations=12,
         contacts=8,
@@ -62,7 +62,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
     ),
     **_alike(
         "dmc/humanoid_",
-        "run stand walk",
+        "run run_pure_state stand walk",
         iterations=12,
         ls_iterations=6,
         contacts=48,
@@ -80,7 +80,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
     ),
     **_alike(
         "dmc/manipulator_",
-        "bring_ball",
+        "bring_ball bring_peg",
         iterations=10,
         ls_iterations=12,
         contacts=16,
@@ -88,7 +88,9 @@ _LIMITS: dict[str, PhysicsOptions] = {
     ),
     # nothing to solve
     **_alike("dmc/pendulum_", "swingup", contacts=8, constraints=8),
-    **_alike("dmc/point_mass_", "easy", iterations=8, ls_iterations=12, contacts=8, constraints=8),
+    **_alike(
+        "dmc/point_mass_", "easy hard", iterations=8, ls_iterations=12, contacts=8, constraints=8
+    ),
     **_alike(
         "dmc/quadruped_",
         "fetch run walk",

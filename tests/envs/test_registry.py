@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -166,6 +167,26 @@ def test_a_task_of_ones_own_takes_nothing_from_one_with_a_similar_name(name: str
 
 def test_every_built_in_task_has_measured_limits_and_no_limits_are_without_a_task() -> None:
     assert set(limits._LIMITS) == set(envs.tasks())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_task_of_the_originals_is_absent_without_a_reason() -> None:
+    from dm_control import suite
+
+    suites = {f"dmc/{domain}_{task}" for domain, task in suite.ALL_TASKS}
+    versions = {
+        f"gym/{name}"
+        for name, entry in gymnasium.registry.items()
+        if "mujoco" in str(entry.entry_point)
+    }
+    here = set(envs.tasks()) | set(cannot())
+    assert here <= suites | versions
+    assert suites <= here
+    absent = versions - here
+    assert {name.rpartition("-")[2] for name in absent - {"gym/Pusher-v4"}} == {"v2", "v3"}
+    for name in absent:  # those that gymnasium lists, and does not make
+        with pytest.raises(ImportError, match=r"v2 and v3|mujoco<3"):
+            gymnasium.make(name.removeprefix("gym/"))
 
 
 def test_only_the_suites_quadrupeds_are_seen_from_their_third_camera() -> None:
