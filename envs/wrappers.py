@@ -90,10 +90,15 @@ def is_sound(state: State) -> jax.Array:
 
 class Repeated(Env):
     """`env` with actions that last `count` control steps: rewards add up, and a termination ends
-    the repeat. Its steps, the time limit in them and `control_dt` are those of whole repeats."""
+    the repeat. Its steps, the time limit in them and `control_dt` are those of whole repeats.
+
+    Attributes:
+        unwrapped: the task under all wrappers.
+    """
 
     def __init__(self, env: Env, count: int) -> None:
         self._env, self._count = env, count
+        self.unwrapped: Env = getattr(env, "unwrapped", env)
         spec = env.spec
         self.spec = replace(
             spec,
