@@ -138,7 +138,7 @@ def check_model(model: mujoco.MjModel) -> None:
         )
     for field, known, kinds in _KINDS:
         found = getattr(model, field)
-        for element in np.flatnonzero(~np.isin(found, [int(kind) for kind in known])):
+        for element in map(int, np.flatnonzero(~np.isin(found, [int(kind) for kind in known]))):
             kind = kinds(found[element]).name
             _refuse(
                 model, _kind_of(field), [element], f"which is of the kind {kind} that MJX lacks"
@@ -174,7 +174,7 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
     """
     if impl != "jax":
         return
-    why = "which impl=jax does not simulate; choose impl=warp, or remove it"
+    why = "which impl=jax does not simulate: choose impl=warp, or remove it"
     _check_fields(model, _IGNORED_BY_JAX, why)
     if model.opt.density or model.opt.viscosity:
         shaped = np.flatnonzero(model.geom_fluid[:, 0])
@@ -187,7 +187,7 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
             model,
             "sensor",
             rays,
-            "a rangefinder in a model without a material, where impl=jax fails; choose impl=warp, "
+            "a rangefinder in a model without a material, where impl=jax fails: choose impl=warp, "
             "or add one",
         )
     if model.opt.noslip_iterations:
@@ -233,8 +233,8 @@ def _check_state(model: mujoco.MjModel) -> None:
 def _check_fields(model: mujoco.MjModel, fields: dict[str, str], why: str) -> None:
     for field, what in fields.items():
         values = np.asarray(getattr(model, field))
-        found = np.flatnonzero(values.reshape(len(values), -1).any(1)) if values.size else []
-        if len(found):
+        found = np.flatnonzero(np.any(values, axis=tuple(range(1, values.ndim))))
+        if found.size:
             if field.startswith("dof_"):
                 found = np.unique(model.dof_jntid[found])
             _refuse(model, _kind_of(field), found, f"with {what}, {why}")
@@ -246,6 +246,6 @@ def _kind_of(field: str) -> str:
 
 
 def _refuse(model: mujoco.MjModel, kind: str, elements: Iterable[int], why: str) -> None:
-    raise UnsupportedModelError(
-        f"The model has {named(model, kind, elements)}, {why}: change it in the model."
-    )
+    """why: what is wrong with the elements, maybe with another remedy behind a colon."""
+    remedy = "" if ": " in why else ": change it in the model"
+    raise UnsupportedModelError(f"The model has {named(model, kind, elements)}, {why}{remedy}.")
