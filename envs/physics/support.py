@@ -35,6 +35,8 @@ _HISTORY, _PLUGIN = int(_STATE.mjSTATE_HISTORY), int(_STATE.mjSTATE_PLUGIN)
 _MOCAP = int(_STATE.mjSTATE_MOCAP_POS | _STATE.mjSTATE_MOCAP_QUAT)
 REFUSED_STATE = _HISTORY | _PLUGIN | _MOCAP
 
+_CHANGE = "change it in the model"
+
 _OBJECTS = {
     "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
     "body": mujoco.mjtObj.mjOBJ_BODY,
@@ -174,12 +176,12 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
     """
     if impl != "jax":
         return
-    why = "which impl=jax does not simulate: choose impl=warp, or remove it"
-    _check_fields(model, _IGNORED_BY_JAX, why)
+    why, remedy = "which impl=jax does not simulate", "choose impl=warp, or remove it"
+    _check_fields(model, _IGNORED_BY_JAX, why, remedy)
     if model.opt.density or model.opt.viscosity:
         shaped = np.flatnonzero(model.geom_fluid[:, 0])
         if shaped.size:
-            _refuse(model, "geom", shaped, f"with a fluidshape of its own, {why}")
+            _refuse(model, "geom", shaped, f"with a fluidshape of its own, {why}", remedy)
     rays = np.flatnonzero(model.sensor_type == int(mujoco.mjtSensor.mjSENS_RANGEFINDER))
     if rays.size and not model.nmat:
         # MJX asks the materials whether a geom is visible, and fails where there are none.
@@ -187,16 +189,18 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
             model,
             "sensor",
             rays,
-            "a rangefinder in a model without a material, where impl=jax fails: choose impl=warp, "
-            "or add one",
+            "a rangefinder in a model without a material, where impl=jax fails",
+            "choose impl=warp, or add one",
         )
     if model.opt.noslip_iterations:
         raise UnsupportedModelError(
-            f"The model has noslip_iterations={model.opt.noslip_iterations}, {why}."
+            f"The model has noslip_iterations={model.opt.noslip_iterations}, {why}: {remedy}."
         )
     integrator = mujoco.mjtIntegrator(model.opt.integrator)
     if integrator not in _JAX_INTEGRATORS:
-        raise UnsupportedModelError(f"The model asks for the integrator {integrator.name}, {why}.")
+        raise UnsupportedModelError(
+            f"The model asks for the integrator {integrator.name}, {why}: {remedy}."
+        )
 
 
 def named(model: mujoco.MjModel, kind: str, elements: Iterable[int]) -> str:
@@ -230,14 +234,16 @@ def _check_state(model: mujoco.MjModel) -> None:
         )
 
 
-def _check_fields(model: mujoco.MjModel, fields: dict[str, str], why: str) -> None:
+def _check_fields(
+    model: mujoco.MjModel, fields: dict[str, str], why: str, remedy: str = _CHANGE
+) -> None:
     for field, what in fields.items():
         values = np.asarray(getattr(model, field))
         found = np.flatnonzero(np.any(values, axis=tuple(range(1, values.ndim))))
         if found.size:
             if field.startswith("dof_"):
                 found = np.unique(model.dof_jntid[found])
-            _refuse(model, _kind_of(field), found, f"with {what}, {why}")
+            _refuse(model, _kind_of(field), found, f"with {what}, {why}", remedy)
 
 
 def _kind_of(field: str) -> str:
@@ -245,7 +251,7 @@ def _kind_of(field: str) -> str:
     return {"jnt": "joint", "dof": "joint", "eq": "equality"}.get(kind, kind)
 
 
-def _refuse(model: mujoco.MjModel, kind: str, elements: Iterable[int], why: str) -> None:
-    """why: what is wrong with the elements, maybe with another remedy behind a colon."""
-    remedy = "" if ": " in why else ": change it in the model"
-    raise UnsupportedModelError(f"The model has {named(model, kind, elements)}, {why}{remedy}.")
+def _refuse(
+    model: mujoco.MjModel, kind: str, elements: Iterable[int], why: str, remedy: str = _CHANGE
+) -> None:
+    raise UnsupportedModelError(f"The model has {named(model, kind, elements)}, {why}: {remedy}.")
