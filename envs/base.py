@@ -12,9 +12,13 @@ import numpy as np
 from flax import struct
 
 
+class UnsupportedModelError(ValueError):
+    """The model, or an option, asks for something that the backend or `PhysicsState` lacks."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskSpec:
-    """The static facts of a task.
+    """The static facts of a task; ValueError if an action bound is no finite number.
 
     Attributes:
         name: registry name, such as "dmc/cartpole_swingup".
@@ -44,6 +48,14 @@ class TaskSpec:
     action_repeat: int = 1
     time_limit: int | None = None
     images: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for bound in ("action_low", "action_high"):
+            for which in np.flatnonzero(~np.isfinite(getattr(self, bound))):
+                raise ValueError(
+                    f"{self.name} has {bound}[{which}]={getattr(self, bound)[which]}, and actions "
+                    "in [-1, 1] cannot be rescaled to it: give a finite number."
+                )
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -144,15 +156,24 @@ class Env(Protocol):
 def spec_from_model(
     name: str, model: mujoco.MjModel, *, obs_size: int, episode_steps: int, substeps: int
 ) -> TaskSpec:
-    """Fills a `TaskSpec`, with action bounds and control time step read from the model."""
-    limited = model.actuator_ctrllimited.astype(bool)
+    """Fills a `TaskSpec`, with action bounds and control time step read from the model.
+
+    Raises:
+        UnsupportedModelError: if an actuator has no control range.
+    """
+    for actuator in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
+        called = mujoco.mj_id2name(model, mujoco.mjtObj.mjOBJ_ACTUATOR, int(actuator))
+        raise UnsupportedModelError(
+            f"{name} has no control range of actuator {called or int(actuator)!r}, and actions in "
+            "[-1, 1] cannot be rescaled to it: give it a ctrlrange in the model."
+        )
     low, high = model.actuator_ctrlrange.astype(np.float32).T
     return TaskSpec(
         name=name,
         obs_size=obs_size,
         action_size=model.nu,
-        action_low=np.where(limited, low, np.float32(-np.inf)),
-        action_high=np.where(limited, high, np.float32(np.inf)),
+        action_low=low,
+        action_high=high,
         episode_steps=episode_steps,
         control_dt=float(model.opt.timestep * substeps),
         longest_chain=longest_chain(model),

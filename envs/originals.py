@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import warnings
 from typing import Any, Protocol
@@ -11,7 +13,7 @@ import numpy as np
 
 from .physics.models import without_deprecation_notices
 from .playground import PREFIX
-from .registry import NoOriginalError, UnknownTaskError
+from .registry import NoOriginalError, UnknownTaskError, has_original, tasks
 
 
 class RealEnv(Protocol):
@@ -66,6 +68,7 @@ class RealEnv(Protocol):
 
         Raises:
             NotImplementedError: if the task is gymnasium's.
+            NoOpenGLError: if there is no OpenGL.
         """
         ...
 
@@ -78,8 +81,9 @@ def make_real(name: str) -> RealEnv:
 
     Raises:
         UnknownTaskError: if neither package has the task.
+        NoOriginalError: if the task is Playground's, or was registered.
     """
-    if name.startswith(PREFIX):
+    if name.startswith(PREFIX) or (name in tasks() and not has_original(name)):
         raise NoOriginalError(name)
     family, _, task = name.partition("/")
     if family == "gym":
@@ -202,7 +206,11 @@ class _DmControlEnv(_Original):
         return _flatten(self._env.task.get_observation(physics))
 
     def render(self, size: int, camera: int) -> np.ndarray:
-        image = self._env.physics.render(height=size, width=size, camera_id=camera)
+        _expect_opengl()
+        try:
+            image = self._env.physics.render(height=size, width=size, camera_id=camera)
+        except mujoco.FatalError as error:  # there is a library, but no display that works
+            raise NoOpenGLError(f"OpenGL does not start ({error}): {_INSTALL}") from error
         return np.array(image)  # the next one is drawn into the same memory
 
 
@@ -259,20 +267,72 @@ def _flatten(observation: dict[str, Any]) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
+class NoOpenGLError(RuntimeError):
+    """dm_control cannot draw; the message says why, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        """Args are what the message says after "because"."""
+        super().__init__(f"dm_control draws no images here, because {reason}.")
+
+
+_INSTALL = "install a library of it, such as libegl1, or libosmesa6 with MUJOCO_GL=osmesa"
+
+
 def _suite() -> Any:
-    """dm_control's suite. Its import settles how images are drawn for the whole process: where
-    there is no display, and the user did not choose, by EGL, which needs none."""
-    if "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    """dm_control's suite, whose tasks are simulated with or without OpenGL."""
+    _why_no_opengl()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from dm_control import suite
     return suite
 
 
+@functools.cache
+def _why_no_opengl() -> str | None:
+    """Imports what dm_control draws with, and returns why it cannot, with the remedy.
+
+    The first import settles it for the whole process: where there is no display, and the user did
+    not choose, by EGL, which needs none. `MUJOCO_GL` is left as it was, because other processes
+    settle it for themselves.
+    """
+    chosen, reason = os.environ.get("MUJOCO_GL"), None
+    if chosen is None and "DISPLAY" not in os.environ:
+        os.environ["MUJOCO_GL"] = "egl"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("dm_control._render")
+    except Exception as error:  # drivers raise errors of many kinds
+        reason = f"OpenGL does not load ({type(error).__name__}: {error}): {_INSTALL}"
+        os.environ["MUJOCO_GL"] = "off"
+    from dm_control import _render
+    from dm_control._render import constants
+
+    if chosen is None:
+        os.environ.pop("MUJOCO_GL", None)
+    else:
+        os.environ["MUJOCO_GL"] = chosen
+    if reason is None and _render.BACKEND in (None, *constants.NO_RENDERER):
+        reason = (
+            f"no library of OpenGL loads: {_INSTALL}"
+            if chosen is None
+            else f"MUJOCO_GL={chosen} says so: unset it, or choose egl or osmesa"
+        )
+    return reason
+
+
+def _expect_opengl() -> None:
+    if reason := _why_no_opengl():
+        raise NoOpenGLError(reason)
+
+
 def opengl_physics(model: mujoco.MjModel) -> Any:
-    """Returns dm_control's physics of a model, whose `render` draws with OpenGL."""
-    _suite()  # settles how
+    """Returns dm_control's physics of a model, whose `render` draws with OpenGL.
+
+    Raises:
+        NoOpenGLError: if there is none.
+    """
+    _expect_opengl()
     from dm_control import mujoco as dm_mujoco
     from dm_control.mujoco.wrapper import MjModel
 

@@ -3,18 +3,20 @@
 Playground's versions of dm_control's tasks are tasks of their own (Euler for RK4, other time steps,
 few solver iterations): results on `playground/...` and on `dmc/...` do not belong in one table.
 
-The adapter calls the registry's environment, and changes nothing in it but the order in which XLA
-may do the factorizations of a step (`physics.step`). What its training wrappers add is left out:
-there, episodes start again at the one state that each simulation was given first, and a time limit
-is reported as an end; here the wrappers of `envs` deal fresh starts and keep the two apart, as for
-any task.
+The adapter calls the registry's environment. It changes the order in which XLA may do the
+factorizations of a step (`physics.fixes.integration`), and what MJX-Warp tells on stderr. What its
+training wrappers add is left out: there, episodes start again at the one state that each simulation
+was given first, and a time limit is reported as an end; here the wrappers of `envs` deal fresh
+starts and keep the two apart, as for any task.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import importlib.util
+import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Unpack
@@ -42,14 +44,48 @@ def names() -> list[str]:
 def _registry() -> Any:
     try:
         from mujoco_playground import registry
-        from mujoco_playground._src import mjx_env
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"tasks named {PREFIX}... need the package playground: run "
             "`pip install 'fpmd-mjx[playground]'`."
         ) from error
-    mjx_env.mjx = types.SimpleNamespace(**{**vars(mjx), "step": step})
     return registry
+
+
+# Context variables are seen by the thread that sets them only: what other threads trace meanwhile
+# keeps MJX's own step.
+_ours = contextvars.ContextVar("ours", default=False)
+_lock = threading.Lock()
+_users = 0
+
+
+@contextlib.contextmanager
+def _our_steps() -> Iterator[None]:
+    """Tasks of Playground that this thread traces inside step with `physics.fixes.integration`.
+
+    Playground looks `mjx` up in one module. While any thread is inside, what it finds there
+    chooses the step by context; afterwards it is MJX again.
+    """
+    global _users
+    from mujoco_playground._src import mjx_env
+
+    with _lock:
+        if _users == 0:
+            mjx_env.mjx = types.SimpleNamespace(**{**vars(mjx), "step": _step_by_context})
+        _users += 1
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                mjx_env.mjx = mjx
+
+
+def _step_by_context(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    return step(model, data) if _ours.get() else mjx.step(model, data)
 
 
 class PlaygroundEnv(Env):
@@ -67,8 +103,9 @@ class PlaygroundEnv(Env):
 
         Raises:
             ModuleNotFoundError: if Playground, or the backend asked for, is not installed.
-            UnsupportedModelError: for options that the task itself decides, for a graph mode with
-                impl=jax, and for tasks that do not load.
+            UnsupportedModelError: for options that the task itself decides, its backend included
+                where its configuration has none, for a graph mode with impl=jax, and for tasks that
+                do not load.
             ValueError: if there is no such backend or graph mode.
         """
         graph_mode, asked = options.pop("graph_mode", None), options.pop("impl", "auto")
@@ -79,14 +116,17 @@ class PlaygroundEnv(Env):
                 raise UnsupportedModelError(
                     f"{PREFIX}{name} decides its {option} itself: leave {option} out."
                 )
-        if impl == "warp":
-            importlib.import_module("envs.physics.warp")  # where Warp is told to be quiet
         registry = _registry()
         config = registry.get_default_config(name)
-        if graph_mode is not None and "impl" not in config:
-            raise UnsupportedModelError(
-                f"{PREFIX}{name} decides its impl itself: leave graph_mode out."
-            )
+        if "impl" not in config:
+            for option, value in {"graph_mode": graph_mode, "impl": asked}.items():
+                if value not in (None, "auto"):
+                    raise UnsupportedModelError(
+                        f"{PREFIX}{name} decides its impl itself, which leaves no choice of "
+                        f"{option}={value!r}: leave {option} out."
+                    )
+        if impl == "warp":
+            importlib.import_module(".physics.warp", __package__)  # where Warp is told to be quiet
         try:
             with _older_names():
                 self._env = registry.load(
@@ -98,11 +138,11 @@ class PlaygroundEnv(Env):
                 f"{PREFIX}{name} could not be loaded ({type(error).__name__}: {error}). Tasks "
                 "outside of its DeepMind Control Suite fetch models from the network at first use."
             ) from error
-        if impl == "warp" and graph_mode is not None:
-            from .physics.warp import with_graph_mode
+        if self._env.mjx_model.impl == mjx.Impl.WARP:
+            from .physics.warp import losses_told, with_graph_mode
 
-            # Playground has no such option. Its domain randomization exchanges the model here, too.
-            self._env._mjx_model = with_graph_mode(self._env.mjx_model, graph_mode)
+            # Playground has no such options. Its domain randomization exchanges this model, too.
+            self._env._mjx_model = losses_told(with_graph_mode(self._env.mjx_model, graph_mode))
         self._repeat = int(config.get("action_repeat", 1))
         # With warp's buffers as the task sizes them, as in its own resets.
         self._template = mjx.make_data(
@@ -111,7 +151,8 @@ class PlaygroundEnv(Env):
             naconmax=config.get("naconmax"),
             njmax=config.get("njmax"),
         )
-        start = jax.eval_shape(self._env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
+        with _our_steps():
+            start = jax.eval_shape(self._env.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
         self._dtypes = jax.tree.map(lambda leaf: leaf.dtype, _kept(start))
         self.spec = TaskSpec(
             name=PREFIX + name,
@@ -126,7 +167,8 @@ class PlaygroundEnv(Env):
 
     def reset(self, key: jax.Array) -> State:
         # Playground's tasks keep and split keys of the old, untyped kind.
-        return self._state(self._env.reset(jax.random.key_data(key)))
+        with _our_steps():
+            return self._state(self._env.reset(jax.random.key_data(key)))
 
     def step(self, state: State, action: jax.Array) -> State:
         from mujoco_playground import State as Theirs
@@ -135,7 +177,8 @@ class PlaygroundEnv(Env):
         start = Theirs(data=self._template.replace(**kept.pop("data")), **kept)
 
         def once(theirs: Any, _: None) -> tuple[Any, jax.Array]:
-            theirs = self._env.step(theirs, action)
+            with _our_steps():
+                theirs = self._env.step(theirs, action)
             # A step may return other types than a reset, or weak ones; a scan needs the same.
             kept = self._typed(theirs)
             data = theirs.data.replace(**kept.pop("data"))
@@ -149,7 +192,10 @@ class PlaygroundEnv(Env):
         data = kept["data"]
         return State(
             physics=PhysicsState(
-                qpos=data["qpos"], qvel=data["qvel"], qacc_warmstart=data["qacc_warmstart"]
+                qpos=data["qpos"],
+                qvel=data["qvel"],
+                qacc_warmstart=data["qacc_warmstart"],
+                act=data["act"] if data["act"].size else None,
             ),
             obs=jnp.ravel(_seen(kept["obs"])).astype(jnp.float32),
             reward=kept["reward"].astype(jnp.float32),

@@ -19,9 +19,9 @@ from .dmc.fish import FishSwim, FishUpright
 from .dmc.hopper import Hopper as DmcHopper
 from .dmc.humanoid import Humanoid as DmcHumanoid
 from .dmc.humanoid_cmu import HumanoidCMU
-from .dmc.manipulator import ManipulatorBringBall
+from .dmc.manipulator import ManipulatorBring
 from .dmc.pendulum import PendulumSwingup
-from .dmc.point_mass import PointMassEasy
+from .dmc.point_mass import PointMass
 from .dmc.quadruped import QuadrupedFetch, QuadrupedMove
 from .dmc.reacher import Reacher as DmcReacher
 from .dmc.stacker import Stacker
@@ -50,6 +50,8 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/cartpole_balance_sparse": functools.partial(Cartpole, swing_up=False, sparse=True),
     "dmc/cartpole_swingup": functools.partial(Cartpole, swing_up=True, sparse=False),
     "dmc/cartpole_swingup_sparse": functools.partial(Cartpole, swing_up=True, sparse=True),
+    "dmc/cartpole_three_poles": functools.partial(Cartpole, swing_up=True, sparse=False, poles=3),
+    "dmc/cartpole_two_poles": functools.partial(Cartpole, swing_up=True, sparse=False, poles=2),
     "dmc/cheetah_run": CheetahRun,
     "dmc/dog_fetch": DogFetch,
     "dmc/dog_run": functools.partial(DogMove, "run"),
@@ -62,7 +64,8 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/fish_swim": FishSwim,
     "dmc/fish_upright": FishUpright,
     "dmc/pendulum_swingup": PendulumSwingup,
-    "dmc/point_mass_easy": PointMassEasy,
+    "dmc/point_mass_easy": functools.partial(PointMass, hard=False),
+    "dmc/point_mass_hard": functools.partial(PointMass, hard=True),
     "dmc/reacher_easy": functools.partial(DmcReacher, hard=False),
     "dmc/reacher_hard": functools.partial(DmcReacher, hard=True),
     "dmc/swimmer_swimmer15": functools.partial(DmcSwimmer, 15),
@@ -73,9 +76,11 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "dmc/humanoid_CMU_stand": functools.partial(HumanoidCMU, "stand"),
     "dmc/humanoid_CMU_walk": functools.partial(HumanoidCMU, "walk"),
     "dmc/humanoid_run": functools.partial(DmcHumanoid, "run"),
+    "dmc/humanoid_run_pure_state": functools.partial(DmcHumanoid, "run_pure_state"),
     "dmc/humanoid_stand": functools.partial(DmcHumanoid, "stand"),
     "dmc/humanoid_walk": functools.partial(DmcHumanoid, "walk"),
-    "dmc/manipulator_bring_ball": ManipulatorBringBall,
+    "dmc/manipulator_bring_ball": functools.partial(ManipulatorBring, "ball"),
+    "dmc/manipulator_bring_peg": functools.partial(ManipulatorBring, "peg"),
     "dmc/quadruped_fetch": QuadrupedFetch,
     "dmc/quadruped_run": functools.partial(QuadrupedMove, "run"),
     "dmc/quadruped_walk": functools.partial(QuadrupedMove, "walk"),
@@ -106,12 +111,21 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "gym/Walker2d-v4": functools.partial(Walker2d, 4),
     "gym/Walker2d-v5": functools.partial(Walker2d, 5),
 }
+"""The built-in tasks, and what `register` adds."""
 
+_BUILT_IN = frozenset(_TASKS)
+
+_INSERT = (
+    "each of its episodes places the receptacle, which the prop and the arm touch, anew in the "
+    "model, and all simulations share one model here"
+)
 
 _CANNOT = {
     "dmc/quadruped_escape": "each of its episodes has a terrain of its own. MJX-Warp holds one for "
     "all simulations, and MJX collides no terrain with the ellipsoid and the cylinders of this "
     "body, and lets no rangefinder see it",
+    "dmc/manipulator_insert_ball": _INSERT,
+    "dmc/manipulator_insert_peg": _INSERT,
     "dmc/lqr_lqr_2_1": "its model is drawn at random when it is built",
     "dmc/lqr_lqr_6_2": "its model is drawn at random when it is built",
 }
@@ -139,7 +153,7 @@ class NoOriginalError(UnknownTaskError):
 
 def cannot() -> dict[str, str]:
     """Returns the tasks of the originals that are not here, and why."""
-    return dict(_CANNOT)
+    return {name: why for name, why in _CANNOT.items() if name not in _TASKS}
 
 
 def tasks() -> list[str]:
@@ -162,19 +176,25 @@ def register(name: str, factory: Callable[..., Env]) -> None:
         factory: what `make` calls, with its options.
 
     Raises:
-        ValueError: if the name is taken, or has no family.
+        ValueError: if the name is taken, has no family, or has that of Playground.
     """
     family, _, task = name.partition("/")
     if not family or not task:
         raise ValueError(f"{name!r} is no task name: write <family>/<task>, such as mine/puck.")
+    if name.startswith(PREFIX):
+        raise ValueError(
+            f"{name} cannot be registered, because {PREFIX} is kept for the tasks of MuJoCo "
+            f"Playground: choose another family, such as mine/{task}."
+        )
     if name in _TASKS:
         raise ValueError(f"There is a task {name!r} already: choose another name.")
     _TASKS[name] = factory
 
 
 def has_original(name: str) -> bool:
-    """Whether `make_real` can build the task: gymnasium's and dm_control's can."""
-    return name.startswith(("dmc/", "gym/"))
+    """Whether `make_real` builds the original of a task: of each built-in one, and of those that
+    cannot be simulated here, but not of one's own."""
+    return name in _BUILT_IN or name in cannot()
 
 
 def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
@@ -193,7 +213,7 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
     """
     if name.startswith(PREFIX):
         return _playground(name, **options)
-    if name in _CANNOT:
+    if name in cannot():
         raise UnsupportedModelError(
             f"{name} cannot be simulated by MJX: {_CANNOT[name]}. "
             "`envs.make_real` builds the original."

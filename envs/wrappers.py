@@ -95,9 +95,13 @@ def rescale(action: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 
 
 def is_sound(state: State) -> jax.Array:
-    """Whether every number of each environment is one, and none is beyond `LARGEST`: leaves
-    (n, ...) -> (n,)."""
-    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    """Whether physics, observation and reward of each environment are numbers, and none is beyond
+    `LARGEST`: leaves (n, ...) -> (n,).
+
+    `State.task` is not looked at: a task may remember an inf, such as a minimum of nothing yet.
+    """
+    seen = (state.physics, state.obs, state.reward)
+    leaves = [x for x in jax.tree.leaves(seen) if jnp.issubdtype(x.dtype, jnp.floating)]
     # No comparison with a nan is true.
     sound = [jnp.all(jnp.abs(x.reshape(x.shape[0], -1)) <= LARGEST, -1) for x in leaves]
     return jnp.all(jnp.stack(sound), 0)
@@ -113,10 +117,14 @@ class Repeated(Env):
     """`env` with actions that last `count` control steps: rewards add up, and a termination or the
     time limit ends the repeat. Its steps, the time limit in them and `control_dt` are those of
     whole repeats; where `count` does not divide the time limit, an episode's last repeat is short.
+
+    Attributes:
+        unwrapped: the task under all wrappers.
     """
 
     def __init__(self, env: Env, count: int) -> None:
         self._env, self._count = env, count
+        self.unwrapped: Env = getattr(env, "unwrapped", env)
         spec = env.spec
         self.spec = replace(
             spec,
@@ -172,12 +180,14 @@ class VectorEnv:
     def reset(self, keys: jax.Array, count: int) -> State:
         """`count` fresh reset states for each key: leaves (seeds, count, ...).
 
-        A start that blew up, while the bodies settled, say, is replaced by another.
+        A start that blew up, while the bodies settled, say, is replaced by another one of its key.
+        Where all of them did, each stays as it is, and its first step reports `nonfinite`.
         """
         draw = jax.vmap(lambda key: jax.random.split(key, count))(keys)
         states = jax.vmap(self.env.reset)(flatten(draw))
         sound = is_sound(states).reshape(keys.shape[0], count)
-        which = jnp.where(sound, jnp.arange(count), jnp.argmax(sound, 1)[:, None])
+        own = sound | ~jnp.any(sound, 1, keepdims=True)
+        which = jnp.where(own, jnp.arange(count), jnp.argmax(sound, 1)[:, None])
         states = unflatten(states, keys.shape[0])
         return jax.tree.map(lambda x: jax.vmap(lambda p, i: p[i])(x, which), states)
 

@@ -20,6 +20,7 @@ from .starts import draw_until, random_joint_angles
 
 _ROOT_X, _ROOT_Y, _FIRST_JOINT = 0, 1, 7
 _SPEEDS = {"stand": 0.0, "walk": 1.0, "run": 10.0}  # m/s, where the full reward begins
+_PURE = "_pure_state"  # ending of the names of tasks
 _STAND_HEIGHT = 1.4  # m, of the head
 
 
@@ -57,6 +58,8 @@ _HUMANOID = Anatomy(
 class Humanoid(Env):
     """The tasks of dm_control's `suite/humanoid.py` and, with another body, `humanoid_CMU.py`.
 
+    "run_pure_state" is "run" with another observation, qpos and qvel.
+
     Observation: joint angles, height of the head (m), hands and feet in the torso's frame (m),
     the vertical in the torso's frame, velocity of the centre of mass (m/s), qvel. Reward: head
     high and torso upright, times small controls, taken as they were sent, times standing still or
@@ -67,8 +70,10 @@ class Humanoid(Env):
     def __init__(
         self, task: str, anatomy: Anatomy = _HUMANOID, **options: Unpack[PhysicsOptions]
     ) -> None:
-        """Args are "stand", "walk" or "run", the body, and the options of `Physics`."""
-        self._speed = _SPEEDS[task]
+        """Args are "stand", "walk", "run" or "run_pure_state", the body, and the options of
+        `Physics`."""
+        self._speed = _SPEEDS[task.removesuffix(_PURE)]
+        self._pure = task.endswith(_PURE)
         self._up = anatomy.up
         model = dmc_model(f"{anatomy.domain}.xml")
         self._torso = model.body(anatomy.torso).id
@@ -79,7 +84,7 @@ class Humanoid(Env):
         self.spec = spec_from_model(
             f"dmc/{anatomy.domain}_{task}",
             model,
-            obs_size=anatomy.obs_size,
+            obs_size=model.nq + model.nv if self._pure else anatomy.obs_size,
             episode_steps=1000,
             substeps=anatomy.substeps,
         )
@@ -91,21 +96,25 @@ class Humanoid(Env):
             return self.physics.init(random_joint_angles(model, key), jnp.zeros(model.nv))
 
         physics = draw_until(lambda physics: ~self.physics.in_contact(physics), draw, key)
-        return State.begin(physics, self._observe(self.physics.kinematics(physics)))
+        return State.begin(physics, self._observe(physics, self.physics.kinematics(physics)))
 
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)
         start, y = center(start, _ROOT_Y)
         end, _ = self.physics.step(start, action, lambda data: None)
         data = self.physics.kinematics(end)
+        physics = uncenter(uncenter(end, _ROOT_X, x), _ROOT_Y, y)
         return State(
-            physics=uncenter(uncenter(end, _ROOT_X, x), _ROOT_Y, y),
-            obs=self._observe(data),
+            physics=physics,
+            obs=self._observe(physics, data),
             reward=self._reward(data, action),
             terminated=jnp.zeros((), bool),
         )
 
-    def _observe(self, data: mjx.Data) -> jax.Array:
+    def _observe(self, physics: PhysicsState, data: mjx.Data) -> jax.Array:
+        """data: kinematics of `physics`, maybe around the origin."""
+        if self._pure:
+            return jnp.concatenate([physics.qpos, physics.qvel])
         frame = data.xmat[self._torso]
         limbs = to_frame(data.xpos[self._limbs] - data.xpos[self._torso], frame)
         return jnp.concatenate(

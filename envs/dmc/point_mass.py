@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Unpack
 
 import jax
 import jax.numpy as jnp
+import mujoco
 
 from ..base import Env, PhysicsState, State, spec_from_model
 from ..physics.backend import Physics
 from ..physics.models import dmc_model
 from ..physics.options import PhysicsOptions
 from .rewards import tolerance
-from .starts import random_joint_angles
+from .starts import draw_until, random_joint_angles
+
+_MOST_PARALLEL = 0.9  # cosine of the angle between two directions
 
 
-class PointMassEasy(Env):
-    """The easy task of dm_control's `suite/point_mass.py`, where each control is one direction.
+class PointMass(Env):
+    """The tasks of dm_control's `suite/point_mass.py`.
+
+    Each control pushes in one direction: along x and y in the easy task, in directions that each
+    episode draws in the hard one.
 
     Observation: position (m), velocity (m/s). Reward: 1 within the target's radius of the middle
     and falling off over another radius, times up to a fifth less for large actions. Never
     terminates. Start: at rest, anywhere within the walls. The reward sees the action as it was
     sent, before MuJoCo clamps it.
+
+    `State.task` of the hard task is the directions: (2, 2), a unit vector (x, y) for each control.
+    The original changes the coefficients of its tendons to them. Here the controls are combined
+    before a step, which gives the same forces.
     """
 
-    def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
-        """Args are the options of `Physics`."""
+    def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:
+        """Args: hard: draw directions; the options of `Physics`."""
+        self._hard = hard
         model = dmc_model("point_mass.xml")
         self._target_radius = float(model.geom("target").size[0])
-        self.physics = Physics(model, substeps=1, **options)
         self.spec = spec_from_model(
-            "dmc/point_mass_easy", model, obs_size=4, episode_steps=1000, substeps=1
+            f"dmc/point_mass_{'hard' if hard else 'easy'}",
+            model,
+            obs_size=4,
+            episode_steps=1000,
+            substeps=1,
         )
+        if hard:
+            model = copy.deepcopy(model)
+            model.actuator_ctrllimited[:] = False  # sums of two clamped controls may be larger
+        self.physics = Physics(model, substeps=1, **options)
 
     def reset(self, key: jax.Array) -> State:
-        qpos = random_joint_angles(self.physics.model, key)
+        qpos_key, task_key = jax.random.split(key) if self._hard else (key, key)
+        qpos = random_joint_angles(self.physics.model, qpos_key)
         physics = self.physics.init(qpos, jnp.zeros(2, jnp.float32))
-        return State.begin(physics, _observe(physics))
+        return State.begin(
+            physics, _observe(physics), _directions(task_key) if self._hard else None
+        )
 
     def step(self, state: State, action: jax.Array) -> State:
-        physics, _ = self.physics.step(state.physics, action, lambda data: None)
+        control = action
+        if self._hard:
+            control = jnp.clip(action, self.spec.action_low, self.spec.action_high)
+            control = (control[:, None] * state.task).sum(0)
+        physics, _ = self.physics.step(state.physics, control, lambda data: None)
         # The target is at the joints' origin, at the height of the mass.
         distance = jnp.linalg.norm(physics.qpos)
         near = tolerance(distance, (0.0, self._target_radius), self._target_radius)
@@ -49,7 +75,24 @@ class PointMassEasy(Env):
             obs=_observe(physics),
             reward=near * (4 + effort) / 5,
             terminated=jnp.zeros((), bool),
+            task=state.task,
         )
+
+    def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> jax.Array | None:
+        return jnp.asarray(model.wrap_prm.reshape(2, 2), jnp.float32) if self._hard else None
+
+
+def _directions(key: jax.Array) -> jax.Array:
+    """Returns two random unit vectors that are not too parallel, (2, 2)."""
+
+    def draw(key: jax.Array) -> jax.Array:
+        vector = jax.random.normal(key, (2,), jnp.float32)
+        return vector / jnp.linalg.norm(vector)
+
+    first_key, second_key = jax.random.split(key)
+    first = draw(first_key)
+    second = draw_until(lambda v: jnp.abs((first * v).sum()) <= _MOST_PARALLEL, draw, second_key)
+    return jnp.stack([first, second])
 
 
 def _observe(physics: PhysicsState) -> jax.Array:

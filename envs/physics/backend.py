@@ -16,6 +16,7 @@ from ..base import PhysicsState
 from .jax import JaxSimulation
 from .options import GraphMode, Impl, UnsupportedModelError, check_graph_mode, resolve_impl
 from .preparation import prepare_model, without_contacts
+from .support import check_backend
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Physics:
         self.impl = resolve_impl(impl)
         self.graph_mode = graph_mode
         self.model = prepare_model(model, iterations=iterations, ls_iterations=ls_iterations)
+        check_backend(self.model, self.impl)
         self.substeps = substeps
         self.control_dt = float(model.opt.timestep * substeps)
         self._dynamics: Simulation

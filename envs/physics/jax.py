@@ -9,7 +9,7 @@ from mujoco import mjx
 
 from ..base import PhysicsState
 from .fixes.collision import corrected_colliders
-from .fixes.integration import step
+from .fixes.integration import forward, step
 from .preparation import without_actuation
 
 
@@ -45,7 +45,7 @@ class JaxSimulation:
     def _forward(self, state: PhysicsState, ctrl: jax.Array, actuated: bool) -> mjx.Data:
         model = self.model if actuated else without_actuation(self.model)
         with corrected_colliders():
-            return mjx.forward(model, self.load(state).replace(ctrl=ctrl))
+            return forward(model, self.load(state).replace(ctrl=ctrl))
 
     def in_contact(self, state: PhysicsState) -> jax.Array:
         data = self.load(state)

@@ -12,64 +12,145 @@ and buffers of stacker and humanoid_CMU are not measured but generous.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from .options import PhysicsOptions
 
-# By the beginning of the task's name; the longest that fits counts.
+
+def _alike(domain: str, tasks: str, **options: Unpack[PhysicsOptions]) -> dict[str, PhysicsOptions]:
+    """Returns the same options for each of the tasks, which are separated by spaces."""
+    return {f"{domain}{task}": options for task in tasks.split()}
+
+
 _LIMITS: dict[str, PhysicsOptions] = {
-    "dmc/acrobot": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
-    "dmc/ball_in_cup": PhysicsOptions(iterations=5, ls_iterations=4, contacts=8, constraints=24),
-    "dmc/cartpole": PhysicsOptions(iterations=8, ls_iterations=12, contacts=8, constraints=8),
-    "dmc/cheetah": PhysicsOptions(iterations=8, ls_iterations=4, contacts=8, constraints=32),
+    # nothing to solve
+    **_alike("dmc/acrobot_", "swingup swingup_sparse", contacts=8, constraints=8),
+    **_alike(
+        "dmc/ball_in_cup_", "catch", iterations=5, ls_iterations=4, contacts=8, constraints=24
+    ),
+    **_alike(
+        "dmc/cartpole_",
+        "balance balance_sparse swingup swingup_sparse three_poles two_poles",
+        iterations=8,
+        ls_iterations=12,
+        contacts=8,
+        constraints=8,
+    ),
+    **_alike("dmc/cheetah_", "run", iterations=8, ls_iterations=4, contacts=8, constraints=32),
     # MJX lacks colliders.
-    "dmc/dog": PhysicsOptions(
-        impl="warp", iterations=20, ls_iterations=6, contacts=120, constraints=600
+    **_alike(
+        "dmc/dog_",
+        "fetch run stand trot walk",
+        impl="warp",
+        iterations=20,
+        ls_iterations=6,
+        contacts=120,
+        constraints=600,
     ),
-    "dmc/finger": PhysicsOptions(iterations=4, ls_iterations=6, contacts=8, constraints=16),
-    "dmc/fish": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
-    "dmc/hopper": PhysicsOptions(iterations=6, ls_iterations=4, contacts=16, constraints=40),
-    "dmc/humanoid": PhysicsOptions(iterations=12, ls_iterations=6, contacts=48, constraints=56),
+    **_alike(
+        "dmc/finger_",
+        "spin turn_easy turn_hard",
+        iterations=4,
+        ls_iterations=6,
+        contacts=8,
+        constraints=16,
+    ),
+    # nothing to solve
+    **_alike("dmc/fish_", "swim upright", contacts=8, constraints=8),
+    **_alike(
+        "dmc/hopper_", "hop stand", iterations=6, ls_iterations=4, contacts=16, constraints=40
+    ),
+    **_alike(
+        "dmc/humanoid_",
+        "run run_pure_state stand walk",
+        iterations=12,
+        ls_iterations=6,
+        contacts=48,
+        constraints=56,
+    ),
     # MJX would hold 4,684 rows of constraints of each simulation.
-    "dmc/humanoid_CMU": PhysicsOptions(
-        impl="warp", iterations=30, ls_iterations=20, contacts=200, constraints=600
+    **_alike(
+        "dmc/humanoid_CMU_",
+        "run stand walk",
+        impl="warp",
+        iterations=30,
+        ls_iterations=20,
+        contacts=200,
+        constraints=600,
     ),
-    "dmc/manipulator": PhysicsOptions(iterations=10, ls_iterations=12, contacts=16, constraints=40),
-    "dmc/pendulum": PhysicsOptions(contacts=8, constraints=8),  # nothing to solve
-    "dmc/point_mass": PhysicsOptions(iterations=8, ls_iterations=12, contacts=8, constraints=8),
-    "dmc/quadruped": PhysicsOptions(iterations=12, ls_iterations=6, contacts=24, constraints=32),
-    "dmc/reacher": PhysicsOptions(iterations=2, ls_iterations=4, contacts=8, constraints=8),
+    **_alike(
+        "dmc/manipulator_",
+        "bring_ball bring_peg",
+        iterations=10,
+        ls_iterations=12,
+        contacts=16,
+        constraints=40,
+    ),
+    # nothing to solve
+    **_alike("dmc/pendulum_", "swingup", contacts=8, constraints=8),
+    **_alike(
+        "dmc/point_mass_", "easy hard", iterations=8, ls_iterations=12, contacts=8, constraints=8
+    ),
+    **_alike(
+        "dmc/quadruped_",
+        "fetch run walk",
+        iterations=12,
+        ls_iterations=6,
+        contacts=24,
+        constraints=32,
+    ),
+    **_alike("dmc/reacher_", "easy hard", iterations=2, ls_iterations=4, contacts=8, constraints=8),
     # MJX's contacts of boxes are others than C MuJoCo's: after a step velocities are off by up to
     # 14 rad/s.
-    "dmc/stacker": PhysicsOptions(
-        impl="warp", iterations=20, ls_iterations=20, contacts=40, constraints=120
+    **_alike(
+        "dmc/stacker_",
+        "stack_2 stack_4",
+        impl="warp",
+        iterations=20,
+        ls_iterations=20,
+        contacts=40,
+        constraints=120,
     ),
-    "dmc/swimmer_swimmer15": PhysicsOptions(
-        iterations=3, ls_iterations=4, contacts=8, constraints=16
+    **_alike(
+        "dmc/swimmer_", "swimmer15", iterations=3, ls_iterations=4, contacts=8, constraints=16
     ),
-    "dmc/swimmer_swimmer6": PhysicsOptions(
-        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    **_alike("dmc/swimmer_", "swimmer6", iterations=3, ls_iterations=4, contacts=8, constraints=8),
+    **_alike(
+        "dmc/walker_", "run stand walk", iterations=10, ls_iterations=6, contacts=16, constraints=40
     ),
-    "dmc/walker": PhysicsOptions(iterations=10, ls_iterations=6, contacts=16, constraints=40),
-    "gym/Ant": PhysicsOptions(iterations=8, ls_iterations=4, contacts=16, constraints=40),
-    "gym/HalfCheetah": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
-    "gym/Hopper": PhysicsOptions(iterations=5, ls_iterations=4, contacts=16, constraints=32),
-    "gym/Humanoid": PhysicsOptions(iterations=10, ls_iterations=6, contacts=32, constraints=56),
-    "gym/InvertedDoublePendulum": PhysicsOptions(
-        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    **_alike("gym/Ant-", "v4 v5", iterations=8, ls_iterations=4, contacts=16, constraints=40),
+    **_alike(
+        "gym/HalfCheetah-", "v4 v5", iterations=5, ls_iterations=4, contacts=16, constraints=32
     ),
-    "gym/InvertedPendulum": PhysicsOptions(
-        iterations=3, ls_iterations=4, contacts=8, constraints=8
+    **_alike("gym/Hopper-", "v4 v5", iterations=5, ls_iterations=4, contacts=16, constraints=32),
+    **_alike("gym/Humanoid-", "v4 v5", iterations=10, ls_iterations=6, contacts=32, constraints=56),
+    **_alike(
+        "gym/HumanoidStandup-", "v4 v5", iterations=10, ls_iterations=6, contacts=32, constraints=56
     ),
-    "gym/Pusher": PhysicsOptions(iterations=4, ls_iterations=4, contacts=16, constraints=16),
-    "gym/Reacher": PhysicsOptions(iterations=3, ls_iterations=4, contacts=8, constraints=8),
-    "gym/Swimmer": PhysicsOptions(iterations=3, ls_iterations=4, contacts=8, constraints=8),
-    "gym/Walker2d": PhysicsOptions(iterations=6, ls_iterations=6, contacts=16, constraints=40),
+    **_alike(
+        "gym/InvertedDoublePendulum-",
+        "v4 v5",
+        iterations=3,
+        ls_iterations=4,
+        contacts=8,
+        constraints=8,
+    ),
+    **_alike(
+        "gym/InvertedPendulum-", "v4 v5", iterations=3, ls_iterations=4, contacts=8, constraints=8
+    ),
+    **_alike("gym/Pusher-", "v5", iterations=4, ls_iterations=4, contacts=16, constraints=16),
+    **_alike("gym/Reacher-", "v4 v5", iterations=3, ls_iterations=4, contacts=8, constraints=8),
+    **_alike("gym/Swimmer-", "v4 v5", iterations=3, ls_iterations=4, contacts=8, constraints=8),
+    **_alike("gym/Walker2d-", "v4 v5", iterations=6, ls_iterations=6, contacts=16, constraints=40),
 }
+"""By the exact names of the built-in tasks: a task of one's own shares at most the beginning of its
+name with them."""
 
 
 def limits_of(name: str) -> PhysicsOptions:
-    """Returns the options of a task; what has none is left to the defaults of `Physics`."""
-    known = [prefix for prefix in _LIMITS if name.startswith(prefix)]
-    return _LIMITS[max(known, key=len)] if known else PhysicsOptions()
+    """Returns the options of a built-in task; of any other, none, which leaves it to the defaults
+    of `Physics`."""
+    return _LIMITS.get(name, PhysicsOptions())
 
 
 def backends(name: str) -> tuple[str, ...]:

@@ -34,15 +34,13 @@ _SPECS: dict[int, mujoco.MjSpec] = {}
 """What the models here were compiled from, by MuJoCo's signature of their structure."""
 
 
-def spec_of(model: mujoco.MjModel) -> mujoco.MjSpec:
-    """Returns what `model`, or the model that it is a copy of, was compiled from.
+def spec_of(model: mujoco.MjModel) -> mujoco.MjSpec | None:
+    """Returns what `model`, or a model of the same structure, was compiled from; None if nothing
+    here has compiled one.
 
     Numbers that were changed in the model since are not in it.
-
-    Raises:
-        KeyError: if the model was not compiled here.
     """
-    return _SPECS[int(model.signature)]
+    return _SPECS.get(int(model.signature))
 
 
 def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:

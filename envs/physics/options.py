@@ -8,6 +8,8 @@ from typing import Literal, TypedDict, get_args
 import jax
 import jax.numpy as jnp
 
+from ..base import UnsupportedModelError as UnsupportedModelError
+
 Impl = Literal["jax", "warp", "auto"]
 GraphMode = Literal["warp", "warp_staged", "warp_staged_ex"]
 
@@ -63,10 +65,6 @@ class PhysicsOptions(TypedDict, total=False):
     contacts: int | None
     constraints: int | None
     graph_mode: GraphMode | None
-
-
-class UnsupportedModelError(ValueError):
-    """The model, or an option, asks for something that the backend or `PhysicsState` lacks."""
 
 
 def resolve_impl(impl: Impl) -> Literal["jax", "warp"]:

@@ -7,7 +7,7 @@ import copy
 import mujoco
 from mujoco import mjx
 
-from .options import UnsupportedModelError
+from .support import check_model
 
 
 def prepare_model(
@@ -21,23 +21,9 @@ def prepare_model(
         ls_iterations: upper limit of line search iterations; None keeps the model's own.
 
     Raises:
-        UnsupportedModelError: if the model has state beyond qpos, qvel and act, or options for
-            which no exact replacement exists.
+        UnsupportedModelError: if no backend simulates the model as it is, see `support`.
     """
-    for count, what in (
-        (model.nmocap, "mocap bodies"),
-        (model.nplugin, "plugins"),
-    ):
-        if count:
-            raise UnsupportedModelError(
-                f"The model has {count} {what}, which PhysicsState does not carry; "
-                "remove them from the model or extend PhysicsState."
-            )
-    if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
-        raise UnsupportedModelError(
-            "The model asks for the PGS solver, which MJX lacks; set the option to Newton if the "
-            "small difference between the two is acceptable for the task."
-        )
+    check_model(model)
     for value, what in ((iterations, "iterations"), (ls_iterations, "ls_iterations")):
         if value is not None and value < 1:
             raise ValueError(f"{what} must be at least 1, got {value}.")

@@ -48,15 +48,9 @@ class WarpSimulation:
         """Puts the model, after `prepare_model`, on the default device; see `Physics`."""
         device = _device()
         self._reads_forces = reads_forces
-        self._model = with_graph_mode(
-            mjx.put_model(model, device=device, impl="warp"), graph_mode
-        ).tree_replace(
-            {
-                # Each loss is told on stderr with its remedy, too.
-                "opt._impl.warn_overflow": int(_LOSSES),
-                "opt._impl.run_rne_postconstraint": reads_forces,
-            }
-        )
+        self._model = losses_told(
+            with_graph_mode(mjx.put_model(model, device=device, impl="warp"), graph_mode)
+        ).tree_replace({"opt._impl.run_rne_postconstraint": reads_forces})
         self._template = mjx.make_data(
             model, device=device, impl="warp", naconmax=contacts, njmax=constraints
         )
@@ -161,6 +155,12 @@ class WarpSimulation:
         return data.replace(
             _impl=impl.replace(naconmax=one.naconmax, naccdmax=one.naccdmax, **shared)
         )
+
+
+def losses_told(model: mjx.Model) -> mjx.Model:
+    """Returns a model of MJX-Warp that tells each loss on stderr, with its remedy, and no more: not
+    that the solver used all of its iterations, which it would say in every step."""
+    return model.tree_replace({"opt._impl.warn_overflow": int(_LOSSES)})
 
 
 def with_graph_mode(model: mjx.Model, graph_mode: GraphMode | None) -> mjx.Model:

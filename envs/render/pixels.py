@@ -7,6 +7,7 @@ but the third for quadrupeds, which otherwise would not see where they are going
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -26,6 +27,8 @@ from ..physics.preparation import prepare_model, without_contacts
 
 _GROUPS = (0, 1, 2)
 """Of geoms and sites, what MuJoCo shows where nobody asks for more."""
+
+_QUADRUPEDS = frozenset(f"dmc/quadruped_{task}" for task in ("fetch", "run", "walk"))
 
 _UNDER_THE_SKIN = 3
 """The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
@@ -55,12 +58,22 @@ class Camera:
         Raises:
             UnsupportedModelError: if the model has no such camera.
         """
-        default = 2 if task.startswith("dmc/quadruped") else 0
+        default = 2 if task in _QUADRUPEDS else 0
         number = default if self.camera is None else self.camera
+        if not model.ncam:
+            raise UnsupportedModelError(
+                f"{task} has no camera, so that number {number} cannot be shown: add a camera "
+                "element to its model."
+            )
         if not 0 <= number < model.ncam:
-            has = f"choose one of 0 to {model.ncam - 1}" if model.ncam else "it has none"
-            raise UnsupportedModelError(f"{task} has no camera {number}: {has}.")
+            raise UnsupportedModelError(
+                f"{task} has no camera {number}: choose one of 0 to {model.ncam - 1}."
+            )
         return number
+
+    def is_free(self, model: mujoco.MjModel) -> bool:
+        """Whether MuJoCo's free camera is meant, which sees all of a model that has no camera."""
+        return self.camera is None and not model.ncam
 
 
 class Renderer:
@@ -86,7 +99,8 @@ class Renderer:
 
         self._camera = camera or Camera()
         self._env = env
-        self.model = prepare_model(drawing(model_of(env)))
+        model = model_of(env)
+        self.model = prepare_model(drawing(model, free_camera=self._camera.is_free(model)))
         self._number = self._camera.number(env.spec.name, self.model)
         [device] = jnp.zeros(()).devices()
         self._kinematics = JaxSimulation(without_contacts(self.model))
@@ -131,7 +145,13 @@ class Renderer:
             drawn = "geom" if kind == "site" else kind  # see `drawing`
             values = getattr(model, f"{drawn}_{suffix}")
             for name, row in rows.items():
-                element = getattr(self.model, drawn)(f"site {name}" if kind == "site" else name)
+                try:
+                    element = getattr(self.model, drawn)(f"site {name}" if kind == "site" else name)
+                except KeyError as error:
+                    raise UnsupportedModelError(
+                        f"{self._env.spec.name} moves the {kind} {name!r}, which is not drawn: for "
+                        "the ray tracer, make it a visible geom with contype and conaffinity 0."
+                    ) from error
                 values = values.at[element.id].set(row)
             model = model.replace(**{f"{drawn}_{suffix}": values})
         return model
@@ -179,11 +199,15 @@ class PixelEnv(Env):
     """`env` observed in its last images, oldest first, of which a start repeats the first one.
 
     Observations are (frames, size, size, 3) uint8. Each step draws one image, after it.
+
+    Attributes:
+        unwrapped: the task under all wrappers.
     """
 
     def __init__(self, env: Env, render: Renderer, frames: int = 3) -> None:
         """env: whose states `render` draws, maybe with repeated actions."""
         self._env, self._render = env, render
+        self.unwrapped: Env = getattr(env, "unwrapped", env)
         self._images = (frames, render.size, render.size, 3)
         self.spec = dataclasses.replace(env.spec, obs_size=0, images=self._images)
 
@@ -208,34 +232,57 @@ class PixelEnv(Env):
 
 
 def model_of(env: Env) -> mujoco.MjModel:
-    """Returns the model that a task without wrappers simulates.
+    """Returns the model that a task simulates, under its wrappers.
 
     Raises:
-        UnsupportedModelError: if it is simulated elsewhere.
+        UnsupportedModelError: if the task has no `physics`.
     """
     return physics_of(env).model
 
 
 def physics_of(env: Env) -> Physics:
-    """Returns the physics of a task without wrappers.
+    """Returns the physics of a task, under its wrappers.
 
     Raises:
-        UnsupportedModelError: if it is simulated elsewhere.
+        UnsupportedModelError: if it has none.
     """
-    physics: Physics | None = getattr(env, "physics", None)
+    physics: Physics | None = getattr(getattr(env, "unwrapped", env), "physics", None)
     if physics is None:
         raise UnsupportedModelError(
-            f"{env.spec.name} is simulated elsewhere and cannot be drawn: choose a task of "
-            "dm_control, such as dmc/cheetah_run."
+            f"{env.spec.name} cannot be drawn, because it has no Physics in `self.physics`, as no "
+            "task of MuJoCo Playground has: keep it there, or, in a wrapper, the task itself in "
+            "`self.unwrapped`."
         )
     return physics
 
 
-def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Returns `model` with what the ray tracer does not see as geoms, which touch nothing and weigh
-    nothing: visible sites, named "site NAME", and for a skin what collides in its place, in its
-    mean colour."""
-    spec = spec_of(model).copy()
+_CHANGED = (
+    "qpos0",
+    *(f"body_{what}" for what in ("pos", "quat", "ipos", "iquat", "mass", "subtreemass")),
+    *(f"jnt_{what}" for what in ("pos", "axis")),
+    *(f"geom_{what}" for what in ("pos", "quat", "size", "rgba")),
+    *(f"cam_{what}" for what in ("pos", "quat", "pos0", "mat0", "poscom0", "fovy")),
+    *(f"light_{what}" for what in ("pos", "dir", "pos0", "dir0", "poscom0", "diffuse", "ambient")),
+    "mat_rgba",
+)
+"""What a picture shows and may have been changed since the model was compiled, as tasks do."""
+
+
+def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjModel:
+    """Returns `model` with what the ray tracer does not see.
+
+    Visible sites become geoms named "site NAME", which touch nothing and weigh nothing. For a skin
+    there is what collides in its place, in its mean colour. free_camera: with MuJoCo's free camera.
+
+    Geoms and cameras are added to what the model was compiled from. Of a model that was compiled
+    elsewhere, that is not known: its sites are not drawn, and it has the cameras that it has.
+    """
+    known = spec_of(model)
+    if known is None:
+        return copy.deepcopy(model)
+    spec = known.copy()
+    if free_camera:
+        _add_free_camera(spec, model)
     for site in range(model.nsite):
         if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
             continue
@@ -256,16 +303,34 @@ def drawing(model: mujoco.MjModel) -> mujoco.MjModel:
         )
     with without_deprecation_notices():
         drawn = spec.compile()
+    same = np.arange(model.ngeom)
     for body in range(model.nbody):  # whose own geoms come before those of its sites
         own = np.flatnonzero(model.geom_bodyid == body)
-        same = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
-        for field in ("geom_pos", "geom_quat", "geom_size", "geom_rgba"):  # tasks change some
-            getattr(drawn, field)[same] = getattr(model, field)[own]
+        same[own] = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
+    for field in _CHANGED:
+        old, new = getattr(model, field), getattr(drawn, field)
+        new[same if field.startswith("geom_") else slice(len(old))] = old
     if model.nskin:
         fur = drawn.geom_group == _UNDER_THE_SKIN
         drawn.geom_group[fur] = _GROUPS[0]
         drawn.geom_rgba[fur, :3] = _skin_color(model)
     return drawn
+
+
+def _add_free_camera(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
+    """Adds what MuJoCo's free camera sees at first, `mjv_defaultFreeCamera`."""
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultFreeCamera(model, camera)
+    azimuth, elevation = np.deg2rad([camera.azimuth, camera.elevation])
+    flat = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+    up = np.array([0.0, 0.0, 1.0])
+    forward = np.cos(elevation) * flat + np.sin(elevation) * up
+    right = np.cross(flat, up)
+    added = spec.worldbody.add_camera(
+        pos=camera.lookat - camera.distance * forward, fovy=model.vis.global_.fovy
+    )
+    added.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
+    added.alt.xyaxes = [*right, *np.cross(right, forward)]
 
 
 def _skin_color(model: mujoco.MjModel) -> np.ndarray:

@@ -35,7 +35,7 @@ class Painter:
     """
 
     def __init__(self, env: Env, camera: Camera, how: How = "auto") -> None:
-        """env: the task itself, without wrappers.
+        """env: the task, maybe wrapped.
 
         Raises:
             NoRendererError: if the renderer asked for, or with "auto" either, does not work here.
@@ -69,7 +69,7 @@ class Painter:
         drawn = opengl_physics(model)
         data, size = drawn.data.ptr, self._camera.size
         # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.
-        free = not model.ncam and self._camera.camera is None
+        free = self._camera.is_free(model)
         number = -1 if free else self._camera.number(self._env.spec.name, model)
 
         def draw(physics: PhysicsState, moved: Moved) -> np.ndarray:
@@ -81,7 +81,10 @@ class Painter:
                 for field, elements in moved.items():
                     kind, _, suffix = field.partition("_")
                     for name, rows in elements.items():
-                        getattr(getattr(model, kind)(name), suffix)[:] = rows[i]
+                        element = getattr(model, kind)(name)
+                        getattr(element, suffix)[:] = rows[i]
+                        if kind in ("geom", "site"):
+                            element.sameframe[:] = 0  # else MuJoCo takes its body's frame for it
                 mujoco.mj_forward(model, data)
                 images.append(np.array(drawn.render(size, size, camera_id=number)))
             return np.stack(images)

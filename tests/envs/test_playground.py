@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mujoco import mjx
+from mujoco.mjx.third_party.mujoco_warp._src.types import OverflowType
 from mujoco_playground import registry
 
 import envs
@@ -63,12 +65,81 @@ def test_states_keep_their_types(task: str) -> None:
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((reset, stepped)))
 
 
-def test_its_tasks_step_as_ours_do(env: Any) -> None:
-    """Their large batches would never end on two cores: see `physics.step`."""
+def steps_with(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list that grows by the name of each step of the physics that is traced."""
+    seen: list[str] = []
+
+    def noted(name: str, original: Any) -> Any:
+        return lambda model, data: (seen.append(name), original(model, data))[1]
+
+    monkeypatch.setattr(playground, "step", noted("ours", playground.step))
+    monkeypatch.setattr(mjx, "step", noted("theirs", mjx.step))
+    return seen
+
+
+def test_its_tasks_step_as_ours_do(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their large batches would never end on two cores: see `physics.fixes.integration`."""
+    seen = steps_with(monkeypatch)
+    start = jax.eval_shape(env.reset, jax.random.key(0))
+    jax.eval_shape(env.step, start, jnp.zeros(env.spec.action_size))
+    assert set(seen) == {"ours"}
+    # Cheetahs settle in their reset.
+    jax.eval_shape(envs.make("playground/CheetahRun", impl="jax").reset, jax.random.key(0))
+    assert set(seen) == {"ours"}
+
+
+def test_what_others_do_with_playground_is_as_it_was(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, after and, in another thread, while a task of ours is traced."""
     from mujoco_playground._src import mjx_env
 
-    assert mjx_env.mjx.step is integration.step
-    assert mjx.step is not integration.step  # MJX itself is as it was
+    playground.names()
+    assert mjx_env.mjx is mjx
+    seen = steps_with(monkeypatch)
+    theirs = registry.load(TASK, config_overrides={"impl": "jax"})
+    begin = jax.eval_shape(theirs.reset, jax.ShapeDtypeStruct((2,), "uint32"))
+    action = jnp.zeros(env.spec.action_size)
+
+    def trace_theirs() -> list[str]:
+        seen.clear()
+        jax.eval_shape(theirs.step, begin, action)
+        return list(set(seen))
+
+    def inside(model: Any, data: Any) -> Any:
+        with ThreadPoolExecutor(1) as others:
+            found.append(others.submit(trace_theirs).result())
+        return integration.step(model, data)
+
+    found = [trace_theirs()]
+    monkeypatch.setattr(playground, "step", inside)
+    start = jax.eval_shape(env.reset, jax.random.key(0))
+    jax.eval_shape(env.step, start, action)
+    found.append(trace_theirs())
+    assert found == [["theirs"]] * len(found)
+    assert len(found) > 2
+    assert mjx_env.mjx is mjx
+
+
+def test_warp_tells_losses_alone() -> None:
+    """Its solver reaches Playground's few iterations in every step, and would say so each time."""
+    model = envs.make(f"playground/{TASK}", impl="warp")._env.mjx_model
+    told = OverflowType(int(model.opt._impl.warn_overflow))
+    assert not told & (OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
+    assert told == OverflowType.ALL & ~(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
+    ours = envs.make("dmc/pendulum_swingup", impl="warp").physics._dynamics._model
+    assert int(ours.opt._impl.warn_overflow) == int(told)
+
+
+@pytest.mark.parametrize("impl", ["jax", "warp"])
+def test_a_backend_that_the_task_decides_itself_cannot_be_chosen(
+    impl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = registry.get_default_config(TASK)
+    del config["impl"]
+    monkeypatch.setattr(registry, "get_default_config", lambda name: config)
+    with pytest.raises(UnsupportedModelError, match=rf"{TASK} decides its impl itself.*{impl}"):
+        envs.make(f"playground/{TASK}", impl=impl)
 
 
 def test_episodes_end_by_time_alone_and_start_afresh(env: Any) -> None:

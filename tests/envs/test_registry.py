@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
 import numpy as np
 import pytest
 
 import envs
+from envs import registry
+from envs.devtools import parity
+from envs.physics import limits
 from envs.physics.limits import backends
 from envs.registry import cannot
+from envs.render.pixels import Camera
 
 
 def test_every_task_is_built_under_its_name() -> None:
@@ -113,3 +121,77 @@ def test_set_state_is_where_the_next_step_starts() -> None:
     np.testing.assert_array_equal(real.set_state(qpos, qvel)[:8], qpos[1:].astype(np.float32))
     again = real.step(np.ones(6, np.float32))
     np.testing.assert_array_equal(again[0], after[0])
+
+
+@pytest.fixture
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry forgets after the test what it registers."""
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+
+
+def _factory(**options: object) -> Any:
+    return SimpleNamespace(spec=SimpleNamespace(name="own"), options=options)
+
+
+@pytest.mark.usefixtures("own_tasks")
+@pytest.mark.parametrize("name", ["playground/mine", "playground/CheetahRun"])
+def test_the_family_of_playground_is_reserved(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} .*choose another family, such as mine/"):
+        envs.register(name, _factory)
+    assert name not in envs.tasks()
+
+
+# Names that begin as those of built-in tasks do, and that of an original that is not ported.
+OWN = [
+    "gym/AntMaze",
+    "gym/Ant-v6",
+    "dmc/cheetah_jump",
+    "dmc/quadruped_jump",
+    "dmc/dog",
+    "dmc/lqr_lqr_2_1",
+]
+
+
+@pytest.mark.usefixtures("own_tasks")
+@pytest.mark.parametrize("name", OWN)
+def test_a_task_of_ones_own_takes_nothing_from_one_with_a_similar_name(name: str) -> None:
+    envs.register(name, _factory)
+    assert envs.make(name, contacts=7).options == {"contacts": 7}
+    assert backends(name) == ("jax", "warp")
+    assert name not in cannot()
+    assert not envs.has_original(name)
+    with pytest.raises(envs.UnknownTaskError, match=f"{name} has no original"):
+        envs.make_real(name)
+    assert name not in parity.comparable()
+
+
+def test_every_built_in_task_has_measured_limits_and_no_limits_are_without_a_task() -> None:
+    assert set(limits._LIMITS) == set(envs.tasks())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_task_of_the_originals_is_absent_without_a_reason() -> None:
+    from dm_control import suite
+
+    suites = {f"dmc/{domain}_{task}" for domain, task in suite.ALL_TASKS}
+    versions = {
+        f"gym/{name}"
+        for name, entry in gymnasium.registry.items()
+        if "mujoco" in str(entry.entry_point)
+    }
+    here = set(envs.tasks()) | set(cannot())
+    assert here <= suites | versions
+    assert suites <= here
+    absent = versions - here
+    assert {name.rpartition("-")[2] for name in absent - {"gym/Pusher-v4"}} == {"v2", "v3"}
+    for name in absent:  # those that gymnasium lists, and does not make
+        with pytest.raises(ImportError, match=r"v2 and v3|mujoco<3"):
+            gymnasium.make(name.removeprefix("gym/"))
+
+
+def test_only_the_suites_quadrupeds_are_seen_from_their_third_camera() -> None:
+    model = SimpleNamespace(ncam=3)
+    seen = {name: Camera().number(name, model) for name in (*envs.tasks(), "dmc/quadruped_jump")}
+    quadrupeds = {"dmc/quadruped_fetch", "dmc/quadruped_run", "dmc/quadruped_walk"}
+    assert {name for name, number in seen.items() if number == 2} == quadrupeds
+    assert set(seen.values()) == {0, 2}

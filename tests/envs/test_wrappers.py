@@ -262,7 +262,7 @@ def test_every_number_of_a_state_is_looked_at(value: float) -> None:
     clean = host(jit(jax.vmap(Toy().reset))(jax.random.split(jax.random.key(0), 5)))
     assert np.all(is_sound(clean))
     leaves, structure = jax.tree.flatten(clean)
-    for i, leaf in enumerate(leaves):
+    for i, leaf in enumerate(leaves):  # the toy remembers nothing: these are all looked at
         if leaf.dtype == bool:
             continue
         broken = leaf.copy()
@@ -389,6 +389,54 @@ def test_a_start_that_blew_up_is_replaced() -> None:
     assert np.isfinite(states.obs).all()
     for row in states.obs[..., 0]:
         assert 10 < np.unique(row).size < 30  # about half of them are sound
+
+
+@dataclass(frozen=True)
+class Forgetful(Toy):
+    """The toy, which remembers a record that no number has set yet."""
+
+    @staticmethod
+    def _state(*args: Any) -> State:
+        return Toy._state(*args).replace(task={"best": jnp.float32(-jnp.inf), "at": jnp.int32(0)})
+
+
+def test_what_a_task_remembers_may_be_no_number() -> None:
+    """Episodes and starts are those of the same task without a memory."""
+    _, init, step = compiled()
+    _, init_too, step_too = compiled(toy=Forgetful())
+    states = [host(init(keys())), host(init_too(keys()))]
+    rng = np.random.default_rng(2)
+    for _ in range(30):
+        action = actions(rng, SEEDS, ENVS, 0.1)
+        (states[0], wanted), (states[1], found) = (
+            host(each(state, action)) for each, state in zip((step, step_too), states, strict=True)
+        )
+        for name in ("reward", "terminated", "truncated", "finished", "nonfinite"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), name)
+        np.testing.assert_array_equal(states[1].env.obs, states[0].env.obs)
+        np.testing.assert_array_equal(states[1].starts.states.obs, states[0].starts.states.obs)
+
+
+def test_starts_that_all_blew_up_stay_as_they_are_and_are_counted() -> None:
+    """None stands in for the others: each is its own, and its first step says that it blew up."""
+
+    class Broken(Toy):
+        def reset(self, key: jax.Array) -> State:
+            start = super().reset(key)
+            qvel = jnp.full_like(start.physics.qvel, jnp.nan)
+            return start.replace(physics=start.physics.replace(qvel=qvel))
+
+        def step(self, state: State, action: jax.Array) -> State:
+            after = super().step(state, action)
+            return after.replace(reward=after.reward + state.physics.qvel[0])
+
+    vector = VectorEnv(Broken(), ENVS, POOL, REFRESH)
+    states = host(jit(vector.reset, static_argnums=1)(keys(), 20))
+    assert np.unique(states.obs[..., 0]).size == SEEDS * 20
+    start = jit(vector.init)(keys())
+    _, outcome = host(jit(vector.step)(start, np.zeros((SEEDS, ENVS, 1), np.float32)))
+    assert np.all(outcome.nonfinite)
+    np.testing.assert_array_equal(outcome.reward, 0.0)
 
 
 @pytest.mark.parametrize(

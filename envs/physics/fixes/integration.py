@@ -1,4 +1,5 @@
-"""Integration that does not overlap with the factorization of the inertia."""
+"""Steps of MJX whose integration does not overlap with the factorization of the inertia, and whose
+sensors are all computed."""
 
 from __future__ import annotations
 
@@ -11,6 +12,15 @@ _INTEGRATORS = {
 """Those that factor a matrix of their own."""
 
 
+def forward(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """`mjx.forward`, with sensors of forces and accelerations in models without constraints, too:
+    MJX returns before them, and leaves 0."""
+    data = mjx.forward(model, data)
+    if model.impl != mjx.Impl.JAX or data._impl.efc_J.size:
+        return data
+    return mjx.sensor_acc(model, data)
+
+
 def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     """`mjx.step`, whose integration waits, for XLA too, until the accelerations are known.
 
@@ -19,9 +29,10 @@ def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     then never end, since jaxlib's batched factorization waits on one of the two threads for the
     work that it leaves to them (docs/upstream/jaxlib-lapack-deadlock.md).
     """
-    integrate = _INTEGRATORS.get(model.opt.integrator)
-    if integrate is None or model.impl != mjx.Impl.JAX:
+    if model.impl != mjx.Impl.JAX:
         return mjx.step(model, data)
-    data = mjx.forward(model, data)
+    data = forward(model, data)
+    if model.opt.integrator == mjx.IntegratorType.RK4:
+        return mjx.rungekutta4(model, data)
     inertia = data._impl.M + 0.0 * data.qacc[0]  # XLA does not know that this adds nothing
-    return integrate(model, data.tree_replace({"_impl.M": inertia}))
+    return _INTEGRATORS[model.opt.integrator](model, data.tree_replace({"_impl.M": inertia}))

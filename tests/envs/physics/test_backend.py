@@ -13,7 +13,6 @@ import pytest
 
 from envs.base import PhysicsState
 from envs.physics.backend import Physics
-from envs.physics.options import UnsupportedModelError
 from envs.physics.preparation import prepare_model
 from fpmd_mjx.run.process import child_environment
 
@@ -56,19 +55,6 @@ def test_energy_flag_is_cleared_on_a_copy() -> None:
     assert (physics.model.opt.iterations, physics.model.opt.ls_iterations) == (3, 4)
     assert model.opt.enableflags == flags
     assert model.opt.iterations == 100
-
-
-@pytest.mark.parametrize(
-    ("model", "problem"),
-    [
-        ({"option": 'solver="PGS"'}, "PGS"),
-        ({"option": 'integrator="implicit"'}, "MJX does not support"),
-        ({"world": '<body name="m" mocap="true"/>'}, "mocap"),
-    ],
-)
-def test_unsupported_models_are_named(model: dict[str, str], problem: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=problem):
-        Physics(pendulum(**model), substeps=1)
 
 
 def test_counts_must_be_positive() -> None:
@@ -165,7 +151,7 @@ def test_what_the_original_would_reset_is_given_up(speed: float) -> None:
 LARGE_BATCH = """
 import jax
 import envs
-from envs.physics import compiler_options
+from envs.physics.options import compiler_options
 
 env = envs.make("dmc/cheetah_run")
 keys = jax.random.split(jax.random.key(0), 1024)
@@ -185,7 +171,7 @@ print(steps(keys).mean())
 
 
 def test_large_batches_end_on_two_threads() -> None:
-    """Two factorizations at once would wait for each other: see `physics.step`."""
+    """Two factorizations at once would wait for each other: see `physics.fixes.integration`."""
     env = child_environment(NPROC="2")  # of XLA's threads, wherever the test runs
     command = [sys.executable, "-c", LARGE_BATCH]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
