@@ -1,6 +1,5 @@
 """The command line: a mistake costs one line and no waiting."""
 
-import functools
 import json
 import re
 import subprocess
@@ -8,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 import envs
 from envs import playground
 from envs.registry import cannot
 from fpmd_mjx import cli
 from fpmd_mjx.config import load as configs
-from fpmd_mjx.config.schema import Config
+from fpmd_mjx.config import rules
+from fpmd_mjx.config.schema import ALGORITHMS, Config
 from fpmd_mjx.run.process import child_environment
 
 MISTAKES = [
@@ -200,15 +199,16 @@ def test_help_of_train_lists_presets_and_every_setting() -> None:
     shown = help_of("train")
     for preset in configs.choices("preset"):
         assert re.search(rf"^  {preset} +[A-Z]", shown, re.M), preset
-    tree = OmegaConf.to_container(OmegaConf.structured(Config))
-    keys = configs._keys(tree)
-    assert len(keys) > 60
-    for key in keys:
-        default = functools.reduce(dict.__getitem__, key.split("."), tree)  # type: ignore[arg-type]
-        lines = [line for line in shown.splitlines() if line.split()[:1] == [key]]
-        assert len(lines) == 1, key
-        if isinstance(default, int | float) and not isinstance(default, bool):
-            assert float(lines[0].split()[1]) == default, lines
+    for algorithm, kind in ALGORITHMS.items():
+        config = Config(algorithm=kind(name=algorithm))
+        known = dict(rules.settings(config))
+        assert len(known) > 60
+        for key in known:
+            lines = [line for line in shown.splitlines() if line.split()[:1] == [key]]
+            assert lines, key
+            default = rules.value(config, key)
+            if isinstance(default, int | float) and not isinstance(default, bool):
+                assert default in [float(line.split()[1]) for line in lines], lines
     assert re.search(r"^  eval\.every +1 +epochs$", shown, re.M)
     assert re.search(r"^  critic\.hidden +\[256,256,256\]$", shown, re.M)
     assert max(map(len, shown.partition("settings (")[0].splitlines())) <= 100

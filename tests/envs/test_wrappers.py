@@ -466,7 +466,7 @@ def test_the_physics_alone_does_not_reset() -> None:
     vector, init, _ = compiled()
     state = host(init(keys()))
     state.env.obs[..., 1:] = (8.0, 9.0)
-    after = jit(vector.physics)(state.env, np.full((SEEDS, ENVS, 1), -5.0, np.float32))
+    after = jit(vector.physics)(state.env, np.full((SEEDS, ENVS, 1), LOW, np.float32))
     np.testing.assert_array_equal(after.obs[..., 1], 9.0)
     np.testing.assert_array_equal(after.reward, LOW)
     assert np.all(after.terminated)
@@ -479,7 +479,7 @@ def test_the_repeat_stops_at_a_termination() -> None:
     state.env.obs[..., 1:] = (7.0, 9.0)
     state.env.obs[:, 0, 2] = 10.0  # ends with the third
     state.env.obs[:, 1, 2] = 11.0  # does not end
-    after = host(jit(vector.physics)(state.env, np.full((SEEDS, ENVS, 1), 0.5, np.float32)))
+    after = host(jit(vector.physics)(state.env, np.full((SEEDS, ENVS, 1), 3.5, np.float32)))
     np.testing.assert_array_equal(after.obs[..., 1], np.tile([10.0, 10] + [9.0] * 5, (SEEDS, 1)))
     np.testing.assert_allclose(after.reward, np.tile([10.5, 10.5] + [7.0] * 5, (SEEDS, 1)))
     np.testing.assert_array_equal(after.terminated, np.tile([True, False] + [True] * 5, (SEEDS, 1)))
