@@ -31,7 +31,7 @@ def main() -> None:
     records = contacts.records()
     record = records[args.model]
     pairs = [(a, b) for a, b in record["pairs"]]
-    program, policy, epoch = load_policy(args.run, None)
+    program, policy, epoch = load_policy(args.run)
     config = program.config
     mode = Mode.parse("one_step_sampled")  # it wanders more than what is deployed
     model = envs.make_real(config.task.name).model

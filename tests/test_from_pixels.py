@@ -12,7 +12,7 @@ from fpmd_mjx.evaluation import deploy, rollout
 from fpmd_mjx.program import make_program
 from fpmd_mjx.run import train
 from fpmd_mjx.run.compile import Compiled, compile_program
-from fpmd_mjx.run.folder import load_policy
+from fpmd_mjx.run.folder import checkpoints, load_policy
 from fpmd_mjx.run.render import render
 from fpmd_mjx.run.score import score_run
 
@@ -49,7 +49,7 @@ def test_a_run_continues_bit_for_bit(run: Path, compiled: Compiled, tmp_path: Pa
     program = make_program(config)
     states = []
     for folder in (run, config.folder):
-        with folder.checkpoints(config, folder) as saved:
+        with checkpoints(config, folder) as saved:
             states.append(saved.restore(program.traced_init.out_info)[0])
     once, twice = (host(state) for state in states)
     jax.tree.map(np.testing.assert_array_equal, once, twice)

@@ -36,7 +36,8 @@ def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: 
             axis.plot(steps, returns.mean(1), color=color, linewidth=2, label=label)
         axis.set(title=task, xlabel="env steps", ylabel="one-step return")
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        if axis.lines:
+            axis.legend(frameon=False)
         axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()

@@ -10,7 +10,6 @@ orbax cannot represent (None, arrays of size 0, typed PRNG keys) needs no repres
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,6 +17,8 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+
+from fpmd_mjx.run.retention import Retention, best, resumable, score_of
 
 PyTree = Any
 State = TypeVar("State")
@@ -27,46 +28,6 @@ _SHOWN_DIFFERENCES = 10
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be written, or that does not fit what it is restored into."""
-
-
-class Retention:
-    """Which checkpoints stay: the newest that a run can continue from, and the best.
-
-    Epochs that come after the newest resumable checkpoint are lost when the run is killed, and a
-    best one among them with it. So the best until that checkpoint stays as well.
-
-    Args:
-      last: how many resumable checkpoints stay, at least 1.
-      best: whether those with the highest score stay.
-    """
-
-    def __init__(self, last: int, best: bool) -> None:
-        self._last, self._best = last, best
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """The interface of orbax; `checkpoints` have a step and metrics, sorted by step."""
-        resumable = [info.step for info in checkpoints if _resumable(info.metrics)]
-        kept = set(resumable[-self._last :])
-        if self._best:
-            scores = {info.step: _score(info.metrics) for info in checkpoints}
-            kept.add(_best(scores))
-            if resumable:
-                kept.add(_best({e: x for e, x in scores.items() if e <= resumable[-1]}))
-        return [info.step in kept for info in checkpoints]
-
-
-def _resumable(metrics: Any) -> bool:
-    return metrics is None or metrics.get("resumable", True)
-
-
-def _score(metrics: Any) -> float | None:
-    return None if metrics is None else metrics["score"]
-
-
-def _best(scores: dict[int, float | None]) -> int | None:
-    """The epoch with the highest score, of equals the oldest; None if none has a score."""
-    scored = [(-score, epoch) for epoch, score in scores.items() if score is not None]
-    return min(scored)[1] if scored else None
 
 
 class Checkpoints:
@@ -184,12 +145,12 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest epoch that a run can continue from, None if there is none."""
-        resumable = [e for e in self.epochs() if _resumable(self._manager.metrics(e))]
-        return resumable[-1] if resumable else None
+        found = [e for e in self.epochs() if resumable(self._manager.metrics(e))]
+        return found[-1] if found else None
 
     def best(self) -> int | None:
         """The epoch with the highest score, of equals the oldest; None if none has a score."""
-        return _best({epoch: _score(self._manager.metrics(epoch)) for epoch in self.epochs()})
+        return best({epoch: score_of(self._manager.metrics(epoch)) for epoch in self.epochs()})
 
     def restore(
         self, template_state: State, epoch: int | None = None

@@ -58,6 +58,7 @@ class MetricsLog:
             if new:
                 self._columns += new
                 self._rewrite(self._before)
+            self._before = []
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, restval="").writerows(rows)
         for name, x in columns.items():

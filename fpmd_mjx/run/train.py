@@ -77,6 +77,8 @@ def _outcome(summary: dict[str, Any]) -> str:
     """The result of a run as a line for people."""
     results = []
     for mode, score in summary["eval"].items():
+        if score["env_steps"] != summary["env_steps"]:  # an earlier part of the run had this mode
+            continue
         found = f"{mode} {score['mean']:.1f}"
         if score["ci95"]:
             found += f" (95% interval over seeds {score['ci95'][0]:.1f} to {score['ci95'][1]:.1f})"

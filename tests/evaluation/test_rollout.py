@@ -28,6 +28,7 @@ from fpmd_mjx.run.folder import load_policy
 from fpmd_mjx.seeds import Stream, reset_seeds, seed_array, split, stream_keys
 
 from ..conftest import EPOCHS, QUICK, Run, Toy, host
+from ..toy import Corridor, build
 
 Toys = Callable[[str], Toy]
 
@@ -150,6 +151,27 @@ def test_returns_are_those_known_by_hand(toys: Toys, name: str) -> None:
         seen |= set(ends)
     assert len(seen) >= 4
     assert name != "rich" or {5.0, 6.0} <= seen
+
+
+class Fading(Corridor):
+    """Blows up beyond its end, where nobody is any more."""
+
+    def step(self, state: Any, action: jax.Array) -> Any:
+        after = super().step(state, action)
+        beyond = after.physics.qpos > after.physics.qvel
+        return after.replace(obs=jnp.where(beyond, jnp.nan, after.obs))
+
+
+def test_what_happens_after_the_end_of_an_episode_does_not_count() -> None:
+    program = build(Fading())
+    play = functools.partial(rollout.rollout, program, ONE_STEP, 16)
+    keys = stream_keys(Stream.EVALUATION, seed_array(program.config), 0)
+    policy = program.policy(jax.jit(program.init, compiler_options=QUICK)(jnp.zeros(1, jnp.uint32)))
+    ret, _, nonfinite = jax.jit(play, compiler_options=QUICK)(policy, keys)
+    ends = host(program.vector.reset(split(keys, 2)[1], 16).obs[..., 1]).ravel()
+    assert (ends < 5).any()  # of 6 steps there is one beyond
+    assert host(ret).ravel().tolist() == [known(end, False)[0] for end in ends]
+    assert host(nonfinite).tolist() == [0]
 
 
 class Original:

@@ -274,18 +274,19 @@ def real_suite(plain: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.setattr(envs, "make_real", lambda name: Original())
     same = {"runs": str(tmp_path), "env_steps": 320}
     runs = [dataclasses.replace(plain.config, name=name, **same) for name in ("a", "b")]
-    return Suite("mine", "a title", tuple(runs), episodes=3)
+    # As many episodes as an evaluation in training has, which is no score for that.
+    return Suite("mine", "a title", tuple(runs), plain.config.eval.episodes)
 
 
 def expected_returns(plain: Toy) -> dict[str, list[float]]:
     """Mean of each seed in both simulators, from the starts of the episodes alone: whatever the
     policy does, a corridor pays the same."""
-    config = plain.config
+    config, episodes = plain.config, plain.config.eval.episodes
     keys = stream_keys(Stream.SCORING, seed_array(config), EPISODE_SEED)
-    starts = plain.program.vector.reset(split(keys, 2)[1], 3)
+    starts = plain.program.vector.reset(split(keys, 2)[1], episodes)
     ends = {
         "mjx": host(starts.obs[..., 1]),
-        "mujoco": 2 + reset_seeds(range(config.seeds), EPISODE_SEED, 3).astype(int) % 7,
+        "mujoco": 2 + reset_seeds(range(config.seeds), EPISODE_SEED, episodes).astype(int) % 7,
     }
     # The original of test_rollout.py blows up in a corridor of four steps, after two.
     paid = {
