@@ -7,7 +7,8 @@ has its evidence. Warp guesses a buffer size where none is given.
 
 Three exceptions. The quadruped and the manipulator have more iterations than were measured: parity
 over 2,000 states found some that needed them. Models without constraints use 8 and 12. The limits
-and buffers of stacker and humanoid_CMU are not measured but generous.
+and buffers of stacker and humanoid_CMU are not measured but generous; so are the buffers of
+manipulator_bring_peg, of which C MuJoCo took at most 9 contacts and 28 constraints in 3,750 steps.
 """
 
 from __future__ import annotations
@@ -80,11 +81,19 @@ _LIMITS: dict[str, PhysicsOptions] = {
     ),
     **_alike(
         "dmc/manipulator_",
-        "bring_ball bring_peg",
+        "bring_ball",
         iterations=10,
         ls_iterations=12,
         contacts=16,
         constraints=40,
+    ),
+    **_alike(
+        "dmc/manipulator_",
+        "bring_peg",
+        iterations=10,
+        ls_iterations=12,
+        contacts=24,
+        constraints=56,
     ),
     # nothing to solve
     **_alike("dmc/pendulum_", "swingup", contacts=8, constraints=8),
