@@ -423,6 +423,25 @@ def test_a_run_resumed_without_its_replay_refills_it_first(plain: Toy) -> None:
     assert differs(host(state.learner.critic), before.critic)
 
 
+def test_a_loss_that_is_not_finite_in_one_update_shows_in_the_epochs_metrics(plain: Toy) -> None:
+    """And its update is left out: the learner stays finite."""
+    state, _ = plain.run(2)
+    rows = state.replay.rows
+    spoilt = rows.replace(reward=rows.reward.at[0, 3:6, :4].set(jnp.nan))  # some rows of one seed
+    state = state.replace(replay=state.replay.replace(rows=spoilt))
+    state, [metrics] = plain.run(1, state)
+    skipped = metrics["nonfinite/skipped_updates"]
+    assert 0 < skipped[0] < 10 * plain.config.learn.updates  # some batches hold one
+    assert np.isnan(metrics["critic/loss"][0])
+    assert np.isfinite(metrics["actor/loss"]).all()
+    assert np.isfinite(metrics["critic/loss"][1:]).all()
+    np.testing.assert_array_equal(skipped[1:], 0)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(host(state.learner)))
+    # the next epoch counts its own
+    state, [metrics] = plain.run(1, state)
+    assert metrics["nonfinite/skipped_updates"][0] < 10 * plain.config.learn.updates
+
+
 def test_policy_and_targets_wait_for_their_turn() -> None:
     overrides = [
         "algorithm.policy_delay=3",

@@ -257,6 +257,14 @@ class Checkpoints:
             raise CheckpointError(f"no epoch {epoch} in {self._directory}; there are: {epochs}")
         return epoch
 
+    def meta(self, epoch: int) -> dict[str, Any]:
+        """The `meta` of a checkpoint.
+
+        Raises:
+          CheckpointError: there is no such checkpoint.
+        """
+        return self._document(self._existing(epoch))["meta"]
+
     def _document(self, epoch: int) -> dict[str, Any]:
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         return self._manager.restore(epoch, args=args)["meta"]

@@ -1,5 +1,6 @@
 """The run folder: whose it is, and what is stored in it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fpmd_mjx.algorithms.base import Policy
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import Config, ConfigError
 from fpmd_mjx.data.normalizer import Normalizer
+from fpmd_mjx.evaluation.deploy import Layout, PolicySpec
 from fpmd_mjx.program import Program, make_program
 from fpmd_mjx.run import summary
 from fpmd_mjx.run.checkpoint import CheckpointError, Checkpoints
@@ -40,7 +42,8 @@ def check_folder(config: Config) -> None:
     if not (stored.exists() and any(path.exists() for path in results)):
         return
     ours = _settings(yaml.safe_load(configs.to_yaml(config)))
-    theirs = _settings(yaml.safe_load(stored.read_text()))
+    # Read and written again, it has the names of this version.
+    theirs = _settings(yaml.safe_load(configs.to_yaml(configs.from_yaml(stored.read_text()))))
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
             raise ConfigError(
@@ -68,8 +71,19 @@ def complete(config: Config) -> dict[str, Any] | None:
     return found if found and found["env_steps"] >= config.env_steps else None
 
 
-def load_policy(folder: Path, epoch: int | str = "latest") -> tuple[Program, Policy, int]:
-    """Policy-only restore of a run: its program, the policy of all seeds, and its epoch.
+@dataclass(frozen=True)
+class Stored:
+    """A policy as a checkpoint keeps it. policy: of all seeds, leaves (seeds, ...); spec: how it
+    acts, and on what."""
+
+    config: Config
+    policy: Policy
+    spec: PolicySpec
+    epoch: int
+
+
+def stored_policy(folder: Path, epoch: int | str = "latest") -> Stored:
+    """The policy of a run, without its environment: `deployable(policy, spec)` acts.
 
     epoch: a number, `latest` or `best`. Raises ConfigError if the folder holds no run,
     CheckpointError if it has no such checkpoint.
@@ -80,13 +94,22 @@ def load_policy(folder: Path, epoch: int | str = "latest") -> tuple[Program, Pol
     config = configs.from_yaml(stored.read_text())
     with checkpoints(config, folder) as saved:
         epoch = _epoch(config, folder, saved, epoch)
-        tree = saved.restore_policy(epoch)
+        tree, layout = saved.restore_policy(epoch), saved.meta(epoch).get("layout")
     # Arrays that are bound to a device compile to programs of their own: a score would not find
     # in the compile cache what training left there.
     tree = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
     normalizer = Normalizer(**tree["normalizer"]) if "normalizer" in tree else None
     policy = Policy(tree.get("encoder", {}), tree["actor"], tree["critic"], normalizer)
-    return make_program(config), policy, epoch
+    if layout is None:  # version 0.1 kept none
+        layout = Layout.of(make_program(config).vector.env.spec).to_json()
+    return Stored(config, policy, PolicySpec.of(config, Layout.from_json(layout)), epoch)
+
+
+def load_policy(folder: Path, epoch: int | str = "latest") -> tuple[Program, Policy, int]:
+    """The program of a run, the policy of all seeds, and its epoch; raises like
+    `stored_policy`."""
+    found = stored_policy(folder, epoch)
+    return make_program(found.config), found.policy, found.epoch
 
 
 def _epoch(config: Config, folder: Path, saved: Checkpoints, wanted: int | str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.render.pixels import Camera
 from fpmd_mjx.algorithms.base import ONE_STEP
+from fpmd_mjx.evaluation.deploy import Layout
 from fpmd_mjx.evaluation.video import Recorder, video_path
 from fpmd_mjx.program import Program, TrainState
 from fpmd_mjx.run import metrics, summary
@@ -108,6 +109,7 @@ class Run:
             self._state if due else None,
             {
                 "epoch": self.epoch,
+                "layout": Layout.of(self._program.vector.env.spec).to_json(),
                 "parts": self._parts.listed(),
                 "evaluations": self._evaluations.saved(),
                 "nonfinite": self._counts.saved(),

@@ -24,7 +24,7 @@ from fpmd_mjx.program import Program
 from fpmd_mjx.report.statistics import interval, summarize
 from fpmd_mjx.run import score
 from fpmd_mjx.run.checkpoint import Checkpoints
-from fpmd_mjx.run.folder import load_policy
+from fpmd_mjx.run.folder import load_policy, stored_policy
 from fpmd_mjx.seeds import Stream, reset_seeds, seed_array, split, stream_keys
 
 from ..conftest import EPOCHS, QUICK, Run, Toy, host
@@ -365,6 +365,25 @@ def test_a_stored_policy_compiles_to_what_training_compiled(cartpole: Run) -> No
     keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((2,), jnp.uint32))
     ours, theirs = (act_on.lower(p, obs, keys).as_text() for p in (policy, wanted))
     assert ours == theirs
+
+
+def test_a_stored_policy_acts_without_its_environment(
+    cartpole: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds, shapes and normaliser are in the checkpoint."""
+    monkeypatch.setattr(envs, "make", lambda *args, **options: pytest.fail("builds the task"))
+    found = stored_policy(cartpole.folder)
+    assert found.epoch == EPOCHS
+    assert found.spec.layout == deploy.Layout.of(cartpole.program.vector.env.spec)
+    obs = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    state = cartpole.compiled.init(seed_array(cartpole.config))
+    for seed in range(2):
+        one = jax.tree.map(lambda x, seed=seed: x[seed], found.policy)
+        action = deploy.deployable(one, found.spec)(obs[seed])
+        assert action.shape == (4, 1)
+        wanted = deploy.deployable(one, deploy.PolicySpec.of_program(cartpole.program))(obs[seed])
+        np.testing.assert_array_equal(action, wanted)
+    assert jax.tree.structure(cartpole.program.policy(state)) == jax.tree.structure(found.policy)
 
 
 def test_scoring_what_is_no_run_is_a_users_error(tmp_path: Path) -> None:
