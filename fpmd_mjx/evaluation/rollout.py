@@ -76,7 +76,7 @@ def watched(
     alive, none = jnp.ones(lead, bool), jnp.zeros(lead, bool)
     start = (state, keys, alive, none, jnp.zeros(lead), jnp.zeros(lead, jnp.int32))
     (*_, broken, ret, length), seen = jax.lax.scan(step, start, None, vector.episode_steps)
-    length *= vector.env.spec.action_repeat
+    length = vector.env.spec.control_steps(length)
     return Episodes(ret, length, jnp.sum(broken, 1, dtype=jnp.int32)), seen
 
 
@@ -115,11 +115,12 @@ def real_rollout(
             alive[i] = not (terminated or truncated or broken[i])
             if not broken[i]:
                 ret[i] += reward
-                length[i] += spec.action_repeat
+                length[i] += 1
         report(t + 1, vector.episode_steps)
         if not alive.any():
             break
     lead = (seeds, episodes)
+    length = np.asarray(spec.control_steps(length))
     return Episodes(ret.reshape(lead), length.reshape(lead), broken.reshape(lead).sum(1))
 
 

@@ -49,7 +49,7 @@ class Recorder:
         pictures = []
         for episode, length in enumerate(np.asarray(lengths)[0]):
             # Of an episode that blew up in its first step there is its start.
-            shown, per_second = thin(max(length // self._repeat, 1), self._dt)
+            shown, per_second = thin(max(-(-length // self._repeat), 1), self._dt)
             of_one = itemgetter((shown, 0, episode))
             pictures.append(self._paint(*jax.tree.map(of_one, places)))
         write(np.concatenate(pictures), per_second, out)
