@@ -120,7 +120,7 @@ def real_rollout(
         if not alive.any():
             break
     lead = (seeds, episodes)
-    length = np.asarray(spec.control_steps(length))
+    length = np.asarray(spec.control_steps(jnp.asarray(length)))
     return Episodes(ret.reshape(lead), length.reshape(lead), broken.reshape(lead).sum(1))
 
 
