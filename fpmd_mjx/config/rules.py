@@ -1,4 +1,4 @@
-"""What settings must be, alone and to each other, and which of them the others make useless."""
+"""Checks of settings: each alone, all together, and whether a chosen setting does anything."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,12 @@ from typing import Any
 from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError
 
 Rule = tuple[bool, str, str]
-"""(whether it is met, the key it is about, what to do if it is not)."""
+"""(whether it is met, the key, the remedy)."""
 
 
 def validate(config: Config) -> None:
-    """Raises ConfigError on what types alone cannot exclude."""
-    # In this order and one by one: the combinations divide by what the ranges ask to be positive.
+    """Raises ConfigError if a value or a combination of values is not possible."""
+    # Ranges first: the combinations divide by numbers that the ranges require to be positive.
     for met, key, remedy in itertools.chain(_ranges(config), _combinations(config)):
         if not met:
             raise ConfigError(f"{key}={shown(value(config, key))} is not possible: {remedy}.")
@@ -23,8 +23,7 @@ def validate(config: Config) -> None:
 def refuse_useless(config: Config, keys: Iterable[str]) -> None:
     """Raises ConfigError if one of `keys` does nothing beside the other settings of `config`.
 
-    keys: of the settings that the user chose, such as `critic.bins`; presets may set what the user
-    then chooses away.
+    keys: the settings that the user gave, such as `critic.bins`. Those of a preset are not checked.
     """
     for key in keys:
         parts = key.split(".")
@@ -58,7 +57,7 @@ def value(config: Config, key: str) -> Any:
 
 
 def shown(setting: Any) -> str:
-    """A value as one writes it on the command line."""
+    """A value in the form of the command line."""
     if setting is None:
         return "null"
     return str(setting).lower() if isinstance(setting, bool) else str(setting)
@@ -70,7 +69,7 @@ def _field(config: Config, parts: list[str]) -> Field:
 
 
 def _ranges(config: Config) -> Iterator[Rule]:
-    """What each setting must be, whatever the others are."""
+    """The rules of each setting alone."""
     for key, each in settings(config):
         allowed = each.metadata["allowed"]
         yield allowed.holds(value(config, key)), key, allowed.remedy
@@ -83,7 +82,7 @@ def _ranges(config: Config) -> Iterator[Rule]:
 
 
 def _combinations(config: Config) -> Iterator[Rule]:
-    """What settings must be to each other."""
+    """The rules of settings together."""
     learn, actor, rows = config.learn, config.actor, config.replay_rows
     yield (
         type(config.algorithm) is ALGORITHMS.get(config.algorithm.name),
