@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
+from fpmd_mjx.bench.plan import BENCHMARKS, NAMED_ONLY, PEERS, make_plan
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.run.process import collect_garbage_rarely
 
@@ -192,8 +192,8 @@ def _add_bench(commands: Any) -> None:
         "",
         "program task=dmc/cheetah_run,gym/Ant-v5 num_envs=64,256 task.impl=jax,warp",
         "curve task=dmc/walker_walk modes=[one_step,best_of_n] --out walker.json",
-        description="Prints `name.metric value`. Benchmarks, by default all but those of peers:\n"
-        f"{listed}",
+        description="Prints `name.metric value`. Without a name, all but "
+        f"{', '.join((*NAMED_ONLY, *PEERS))}:\n{listed}",
         more="A key may have several values, key=a,b: each combination is measured, in turns.\n"
         "peer=NAME[,NAME] chooses peers; peer_divisor=128 shrinks the tuned ones, to rehearse.",
     )

@@ -75,7 +75,9 @@ class PolicySpec:
         """Raises ConfigError if the algorithm has no such mode."""
         if mode.kind not in self.algorithm.modes:
             known = ", ".join(x.replace("steps", "steps=K") for x in self.algorithm.modes)
-            raise ConfigError(f"mode={mode} is none of this algorithm's: choose one of {known}.")
+            raise ConfigError(
+                f"mode={mode} is not possible with this algorithm: choose one of {known}."
+            )
 
 
 class Deployed(struct.PyTreeNode):
