@@ -92,7 +92,7 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         config.seed <= 2**32 - config.seeds,
         "seed",
-        "give a whole number of at least 0 with which every seed stays below 2**32",
+        "give a smaller whole number, so that every seed stays below 2**32",
     )
     yield (
         actor.decay_begin <= actor.decay_end,
@@ -107,14 +107,14 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         rows > learn.n_step + config.frames,
         "learn.n_step",
-        f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = {rows} "
-        f"steps of every environment; lower learn.n_step below {max(rows - config.frames, 1)} or "
-        "raise learn.replay",
+        f"the replay buffer holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = "
+        f"{rows} steps of every environment; lower learn.n_step below "
+        f"{max(rows - config.frames, 1)} or raise learn.replay",
     )
     yield (
         config.task.obs == "state" or config.task.name.startswith("dmc/"),
         "task.obs",
-        "only tasks of dm_control are seen in pixels; choose one of dmc/",
+        "only dm_control's tasks have images; choose a task of dmc/, or task.obs=state",
     )
     yield (
         config.task.obs == "state" or not learn.normalize_obs,
@@ -136,17 +136,17 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         rows >= learn.collect_steps,
         "learn.collect_steps",
-        f"it must not exceed the {rows} steps that the ring holds",
+        f"it must not exceed the {rows} steps of each environment that the replay buffer holds",
     )
     yield (
         config.warmup_steps < config.env_steps,
         "warmup_steps",
-        f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "
+        f"it leaves none of env_steps={config.env_steps} for learning; lower it or raise "
         "env_steps",
     )
     yield (
         config.warmup_steps <= rows * config.num_envs,
         "warmup_steps",
-        f"the replay forgets all but the last {rows * config.num_envs} of these steps; lower it or "
-        "raise learn.replay",
+        f"the replay buffer keeps only the last {rows * config.num_envs} of these steps; lower it "
+        "or raise learn.replay",
     )
