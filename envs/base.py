@@ -1,4 +1,4 @@
-"""The environment protocol: what a task is, what one simulation is, how it starts and moves on."""
+"""The environment protocol: a task, its spec, and the state of one simulation."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from flax import struct
 
 
 class UnsupportedModelError(ValueError):
-    """The model, or an option, asks for something that the backend or `PhysicsState` lacks."""
+    """The backend or `PhysicsState` lacks something that the model or an option needs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskSpec:
-    """The static facts of a task; ValueError if an action bound is no finite number.
+    """The static facts of a task. Raises ValueError if an action bound is not finite.
 
     Attributes:
         name: registry name, such as "dmc/cartpole_swingup".
-        obs_size: length of the observation vector; 0 where images are all that is observed.
+        obs_size: length of the observation vector; 0 if observations are images.
         action_size: length of the action vector.
         action_low: (action_size,) float32, native units of the original simulator.
         action_high: (action_size,) float32, native units of the original simulator.
         episode_steps: control steps after which the original truncates the episode.
         control_dt: simulated seconds per control step.
-        longest_chain: bodies from the world to the end of the longest limb, which decides how its
-            physics is compiled (`physics.compiler_options`).
+        longest_chain: bodies from the world to the end of the longest limb; an argument of
+            `physics.compiler_options`.
         action_repeat: control steps of the original that one step here lasts.
-        time_limit: control steps until the time limit; None where all steps last `action_repeat`,
-            otherwise an episode's last one is shorter.
-        images: shape of observations that are images, (frames, height, width, 3), uint8; None
-            where they are vectors.
+        time_limit: control steps until the time limit. None if all steps last `action_repeat`;
+            otherwise the last step of an episode is shorter.
+        images: shape of uint8 images as observations, (frames, height, width, 3); None for vectors.
     """
 
     name: str
@@ -59,7 +58,7 @@ class TaskSpec:
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        """Of one observation: (obs_size,), or `images`."""
+        """The shape of one observation: (obs_size,), or `images`."""
         return self.images or (self.obs_size,)
 
     def control_steps(self, steps: jax.Array) -> jax.Array:
@@ -107,7 +106,7 @@ class State(struct.PyTreeNode):
 
     @classmethod
     def begin(cls, physics: PhysicsState, obs: jax.Array, task: Any = None) -> State:
-        """Returns the state after a reset: nothing earned, nothing ended."""
+        """Returns the state after a reset: reward 0, not terminated."""
         return cls(physics, obs, jnp.zeros((), jnp.float32), jnp.zeros((), bool), task)
 
 
@@ -120,9 +119,9 @@ and lights."""
 class Env(Protocol):
     """One task as two pure functions of one unbatched simulation; `jax.vmap` makes a batch.
 
-    Tasks are subclasses, for `task_from_original`.
-    Time limits, auto-reset and action rescaling are left to wrappers. `step` may read any field
-    of the state it is given, `obs` included, so wrappers hand back states as they got them.
+    Tasks are subclasses, for `task_from_original`. Wrappers do time limits, auto-reset and action
+    rescaling. `step` may read any field of its state, `obs` included, so wrappers pass states on
+    unchanged.
     """
 
     spec: TaskSpec
@@ -134,22 +133,22 @@ class Env(Protocol):
     def step(self, state: State, action: jax.Array) -> State:
         """Applies an action, (action_size,) in native units, for one control step.
 
-        Out-of-range actions get what the original gives them: MuJoCo clamps the control of a
-        limited actuator, while control costs see the action as it was sent.
+        Out-of-range actions are treated as in the original: MuJoCo clamps the control of a limited
+        actuator, but control costs use the action as it was given.
         """
         ...
 
     def task_from_original(self, model: mujoco.MjModel, data: mujoco.MjData) -> Any:
         """Returns the `State.task` of an episode of the original, from its own model and data.
 
-        Tasks that keep something in `State.task` override it; it is how a port is put into the
-        very episode that the original plays.
+        Tasks that keep something in `State.task` override it. It puts a port into an episode of the
+        original.
         """
         return None
 
     def moved(self, state: State) -> Moved:
-        """Returns what the task changes in the model that a picture shows, such as the place of a
-        target. Tasks whose original changes its model at a reset override it."""
+        """Returns the changes of the model for drawing, such as the place of a target. A task
+        overrides it if its original changes the model at a reset."""
         return {}
 
 

@@ -111,7 +111,7 @@ _TASKS: dict[str, Callable[..., Env]] = {
     "gym/Walker2d-v4": functools.partial(Walker2d, 4),
     "gym/Walker2d-v5": functools.partial(Walker2d, 5),
 }
-"""The built-in tasks, and what `register` adds."""
+"""The built-in tasks, and those that `register` adds."""
 
 _BUILT_IN = frozenset(_TASKS)
 
@@ -136,14 +136,14 @@ class UnknownTaskError(ValueError):
     """No task has the name that was asked for."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        """Args are the name that was asked for and the names that exist."""
+        """name: the requested name; known: the names that exist."""
         close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "nothing has a similar name;"
         super().__init__(f"Unknown task {name!r}: {hint} `envs.tasks()` lists all names.")
 
 
 class NoOriginalError(UnknownTaskError):
-    """The task was made on MJX, and no other simulator has it."""
+    """The task exists on MJX alone."""
 
     def __init__(self, name: str) -> None:
         ValueError.__init__(
@@ -169,7 +169,7 @@ def _playground(name: str, **options: Unpack[PhysicsOptions]) -> Env:
 
 
 def register(name: str, factory: Callable[..., Env]) -> None:
-    """Adds a task of one's own.
+    """Adds a task to `tasks` and `make`.
 
     Args:
         name: "<family>/<task>", which no other task has.
@@ -192,8 +192,8 @@ def register(name: str, factory: Callable[..., Env]) -> None:
 
 
 def has_original(name: str) -> bool:
-    """Whether `make_real` builds the original of a task: of each built-in one, and of those that
-    cannot be simulated here, but not of one's own."""
+    """Whether `make_real` builds the original of a task: true for built-in tasks and for originals
+    without a port, false for registered tasks."""
     return name in _BUILT_IN or name in cannot()
 
 
@@ -202,8 +202,8 @@ def make(name: str, **options: Unpack[PhysicsOptions]) -> Env:
 
     Args:
         name: one of `tasks()`, or of `envs.playground.names()`.
-        **options: how to simulate it, such as `impl="warp"`; instead of what was measured for
-            the task, see `envs.physics.limits`.
+        **options: how to simulate it, such as `impl="warp"`. They replace the measured options of
+            the task in `envs.physics.limits`.
 
     Raises:
         UnknownTaskError: if there is no such task.

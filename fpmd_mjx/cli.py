@@ -1,8 +1,8 @@
 """`fpmd train|eval|render|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
-Exit codes: 0 done, 1 a task that was measured is not its original, 2 a user's mistake (one sentence
-says what to change), 128 + n stopped by signal n with everything saved; 141 if whoever read the
-output has ended.
+Exit codes: 0 done; 1 a measured task differs from its original, or a cell of a campaign failed;
+2 a user's mistake, with one sentence that names the remedy; 128 + n stopped by signal n, with
+everything saved; 141 the reader of the output has ended.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fpmd_mjx.bench.plan import BENCHMARKS, make_plan
+from fpmd_mjx.bench.plan import BENCHMARKS, NAMED_ONLY, PEERS, make_plan
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.run.process import collect_garbage_rarely
 
 CAMPAIGN = "bench campaign"
 
 CLOSED_PIPE = 128 + 13
-"""Exit code of a command whose output nobody reads any more, as SIGPIPE would leave it."""
+"""Exit code when the reader of the output has ended, the same as after SIGPIPE."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,10 +55,10 @@ def _main(argv: list[str] | None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:2] == CAMPAIGN.split():  # the words of a bench are free, so this is none of them
+    if argv[:2] == CAMPAIGN.split():  # a bench takes any words, so this is a command
         argv = [CAMPAIGN, *argv[2:]]
     args, rest = parser.parse_known_args(argv)
-    # argparse takes the words of a command in one piece, and leaves over those after an option.
+    # argparse takes positional words in one piece, and returns those after an option as the rest.
     words = getattr(args, "words", None)
     if rest and (words is None or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -68,7 +68,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """details: a long text for the help, made when somebody asks for it."""
+    """details: returns a long text for the help; called only when the help is shown."""
 
     details: Callable[[], str] | None = None
 
@@ -161,7 +161,7 @@ def _add_suite(commands: Any) -> None:
     suite = _command(
         commands,
         "suite",
-        "run configs/suite/NAME.yaml: task x actor x seeds",
+        "run configs/suite/NAME.yaml: tasks x algorithms x seeds",
         "quick",
         "cpu seeds=8 env_steps=600000",
     )
@@ -192,8 +192,8 @@ def _add_bench(commands: Any) -> None:
         "",
         "program task=dmc/cheetah_run,gym/Ant-v5 num_envs=64,256 task.impl=jax,warp",
         "curve task=dmc/walker_walk modes=[one_step,best_of_n] --out walker.json",
-        description="Prints `name.metric value`. Benchmarks, by default all but those of peers:\n"
-        f"{listed}",
+        description="Prints `name.metric value`. Without a name, all but "
+        f"{', '.join((*NAMED_ONLY, *PEERS))}:\n{listed}",
         more="A key may have several values, key=a,b: each combination is measured, in turns.\n"
         "peer=NAME[,NAME] chooses peers; peer_divisor=128 shrinks the tuned ones, to rehearse.",
     )
@@ -221,8 +221,8 @@ def _add_campaign(commands: Any) -> None:
         "gpu --minutes 10",
         "gpu --cell 'fast-*' --dry-run",
         description="Runs the cells of configs/campaign/NAME.yaml, each in a process of its own, "
-        "and keeps each result in OUT/CARD/CELL.json. What is there for this card and this program "
-        "is not measured again.",
+        "and keeps each result in OUT/CARD/CELL.json. A result of this card and this program is "
+        "not measured again.",
     )
     campaign.add_argument("name", nargs="?", default="gpu")
     campaign.add_argument("--minutes", type=float, metavar="N", help="end in time; default: no end")
@@ -262,7 +262,7 @@ def _add_report(commands: Any) -> None:
 
 
 def _add_stored_policy(parser: argparse.ArgumentParser) -> None:
-    """Which policy plays, and in which episodes."""
+    """Adds the arguments that choose a stored policy and its episodes."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="a folder under runs/")
     parser.add_argument(
         "--mode", default="one_step", help="one_step | one_step_sampled | best_of_n | steps=K"
@@ -287,7 +287,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _check_stored_policy(args: argparse.Namespace) -> None:
-    """Replaces the text of `--epoch` by its number, where it is one."""
+    """Raises ConfigError on impossible arguments, and makes a number of `--epoch N`."""
     if args.episodes < 1:
         raise ConfigError(f"--episodes={args.episodes} is not possible: give at least 1.")
     if not 0 <= args.seed < 2**32:
@@ -399,7 +399,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _finish(call: Callable[[], Any]) -> int:
-    """The exit code of `call`, with one line on stderr where it could not do all it should."""
+    """Calls, and returns the exit code. Writes one line to stderr if the call was stopped."""
     from fpmd_mjx.run.checkpoint import CheckpointError
     from fpmd_mjx.run.signals import Interrupted
 
@@ -414,7 +414,7 @@ def _finish(call: Callable[[], Any]) -> int:
 
 
 def _quiet() -> None:
-    """Imports MJX, which announces on stdout that its optional Warp backend is missing."""
+    """Imports MJX, and hides its message on stdout that the optional Warp backend is missing."""
     with contextlib.redirect_stdout(io.StringIO()):
         importlib.import_module("mujoco.mjx")
 

@@ -1,7 +1,7 @@
 """THE program: init, train_epoch (collect -> insert -> learn) and evaluate over one TrainState.
 
-`train_epoch` is one jitted, donated, scanned function: thousands of vector steps and updates run
-without a word from the host. The leading axis of every learner tensor is the seed.
+`train_epoch` is one jitted, donated, scanned function. Its thousands of vector steps and updates do
+not wait for the host. The leading axis of every learner tensor is the seed.
 """
 
 from dataclasses import dataclass, fields
@@ -30,7 +30,7 @@ SEED_AXES = Replay(rows=0, head=None, size=None)  # type: ignore[arg-type]
 """vmap axes of the replay: rows have a leading seed axis, all seeds write at the same head."""
 
 Sums = dict[str, jax.Array]
-"""Of episodes, by name: (seeds,)."""
+"""Sums over episodes, by name: (seeds,) each."""
 
 
 class TrainState(struct.PyTreeNode):
@@ -52,7 +52,7 @@ class TrainState(struct.PyTreeNode):
 
 @dataclass(frozen=True)
 class Program:
-    """The fixed part of a run; its methods are pure and are what gets jitted."""
+    """The static part of a run. Its methods are pure, to be jitted."""
 
     config: Config
     algorithm: Algorithm
@@ -78,7 +78,7 @@ class Program:
         )
 
     def normalizer(self) -> Normalizer | None:
-        """Of one seed, before anything is seen; images have none."""
+        """The empty statistics of one seed; None for images."""
         spec = self.vector.env.spec
         return None if spec.images else normalizer.init(spec.obs_size)
 
@@ -93,7 +93,7 @@ class Program:
         return compiler_options(self.vector.env.spec.longest_chain)
 
     def policy(self, state: TrainState) -> Policy:
-        """What acting needs; leading seed axis."""
+        """The policies of all seeds: leaves (seeds, ...)."""
         return self.algorithm.policy(state.learner).replace(normalizer=state.normalizer)
 
     @property
@@ -254,7 +254,7 @@ class Program:
 
 
 def statistics(outcome: Outcome) -> dict[str, jax.Array]:
-    """Sums over the environments, (seeds,) each: what an epoch adds up of its episodes."""
+    """Statistics of episodes, summed over the environments: (seeds,) each."""
     done, ended = outcome.finished, outcome.terminated | outcome.truncated
     return {
         "episodes": jnp.sum(done, 1, dtype=jnp.float32),
@@ -292,12 +292,12 @@ def observed(config: Config, env: Env) -> Env:
 
 
 def camera(pixels: PixelsConfig) -> Camera:
-    """What `pixels` says of how a task is seen."""
+    """The camera that `pixels` describes."""
     return Camera(**{each.name: getattr(pixels, each.name) for each in fields(Camera)})
 
 
 def assemble(config: Config, env: Env) -> Program:
-    """The program of `config` with `env` for its task, which is as `observed` makes it."""
+    """The program of `config`; env: its task, as `observed` returns it."""
     vector = VectorEnv(env, config.num_envs, config.task.reset_pool, config.task.reset_refresh)
     algorithm = make_algorithm(config, env.spec.obs_shape, env.spec.action_size)
     return Program(config, algorithm, vector)

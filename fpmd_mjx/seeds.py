@@ -1,4 +1,4 @@
-"""The seed axis: what is written for one seed, mapped over the leading axis of its arguments."""
+"""The seed axis: maps functions of one seed over leading axes, and derives random keys."""
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
@@ -12,7 +12,7 @@ from fpmd_mjx.config.schema import Config
 
 
 def over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.vmap(function)`, where one seed alone is not batched.
+    """`jax.vmap(function)`, except that one seed alone is not batched.
 
     A batch of one is not free: XLA drops its axis only after it has laid out the products, and
     the gradients of the weights stay transposed, which costs CPUs a tenth of an update.
@@ -35,7 +35,7 @@ def split(keys: jax.Array, count: int) -> tuple[jax.Array, ...]:
 
 
 class Stream(IntEnum):
-    """Purposes that draw random numbers, each from keys of its own.
+    """Purposes of random numbers. Each has its own keys.
 
     Training splits its keys from the key of the seed itself. `split(key, n)[i]` equals
     `fold_in(key, i)`, so the numbers here are larger than any n that training splits into.

@@ -6,8 +6,8 @@ beyond, as limits are soft; and from the closest of these, by a search for close
 search leaves is then watched in long rollouts of the original on C MuJoCo, in which not one such
 contact may be seen. Pairs that a free joint or an unlimited slide separates are never impossible.
 
-Adds what it finds to `envs/impossible_contacts.json`. `benchmarks/contacts.py` watches trained
-policies.
+Adds the pairs that it finds to `envs/physics/impossible_contacts.json`. `benchmarks/contacts.py`
+watches trained policies.
 """
 
 from __future__ import annotations

@@ -22,18 +22,18 @@ def _fusion_emitters(use: bool) -> CompilerOptions:
 
 
 COMPILER_OPTIONS = _fusion_emitters(False)
-"""For whoever compiles a physics step, of any task. On CPUs, XLA's fusion emitters take nearly
-twice the compile time, and make a long chain of bodies slow: a step of dmc/swimmer_swimmer6 takes
-13 times as long, of dmc/hopper_hop 2.0. Elsewhere it changes nothing, and JAX 0.11 leaves no
-choice."""
+"""Compiler options for a physics step of any task. On CPUs, XLA's fusion emitters take nearly twice
+the compile time, and make long chains of bodies slow: a step of dmc/swimmer_swimmer6 takes 13 times
+as long, one of dmc/hopper_hop 2.0 times. On other devices, and from JAX 0.11 on, the options are
+empty or change nothing."""
 
 FUSED_CHAIN = 4
-"""Bodies in a chain up to which fusion emitters make a whole training program faster."""
+"""The longest chain of bodies with which fusion emitters make a training program faster."""
 
 
 def compiler_options(longest_chain: int) -> CompilerOptions:
-    """For whoever compiles a program of physics and large networks, which fusion emitters make
-    faster; longest_chain: of the task's spec.
+    """Returns compiler options for a program of physics and large networks, which fusion emitters
+    make faster. longest_chain: of the task's spec.
 
     A training epoch on two cores took 0.98 (dmc/fish_swim, a chain of 3) to 1.16 times as long
     without them (docs/performance.md), but with them the physics of dmc/hopper_hop (5) ran at 0.44
@@ -43,7 +43,7 @@ def compiler_options(longest_chain: int) -> CompilerOptions:
 
 
 class PhysicsOptions(TypedDict, total=False):
-    """The arguments of `Physics` that a task leaves open: its own keywords, passed on.
+    """The arguments of `Physics` that a task takes as keywords and passes on.
 
     Attributes:
         impl: "jax" for MJX, "warp" for MJX-Warp, "auto" for what suits the default device.

@@ -1,8 +1,8 @@
 """The algorithm protocol, and the pieces that algorithms share.
 
 An algorithm is a whole update, not the loss of a policy. Its Learner is its own, and nothing
-outside of it looks inside. What algorithms share are functions: the critic's step, the target's
-step, a delayed step, best-of-N.
+outside of it looks inside. Algorithms share functions: the critic's step, the target's step, a
+delayed step, best-of-N.
 
 All functions are for one seed; `program.py` maps them over the seed axis. Observations are
 normalised, actions lie in [-1, 1]^d.
@@ -27,25 +27,25 @@ from fpmd_mjx.nn.encoders import Encoder, make_encoder
 
 Params = Any
 Learner = Any
-"""Everything that updates of one algorithm change."""
+"""All arrays that the updates of one algorithm change."""
 
 Values = Callable[[jax.Array, jax.Array], jax.Array]
-"""(features, action), whose leading axes broadcast -> Q."""
+"""(features, action) -> Q; leading axes broadcast."""
 
 
 class Mean(struct.PyTreeNode):
-    """A mean under way. total: the sum so far; count: how many it is of; 0 / 0, none, is nan."""
+    """A running mean. total: the sum; count: the number of terms. Without any, it is nan."""
 
     total: jax.Array
     count: jax.Array
 
     @classmethod
     def of(cls, x: jax.Array) -> "Mean":
-        """Of one number."""
+        """The mean of one number."""
         return cls(x.astype(jnp.float32), jnp.ones((), jnp.float32))
 
     def over(self, axis: int) -> "Mean":
-        """Of all numbers along an axis. One that is not finite stays visible."""
+        """The mean over an axis. A number that is not finite makes it not finite."""
         return jax.tree.map(lambda x: jnp.sum(x, axis), self)
 
     @property
@@ -86,8 +86,8 @@ ONE_STEP = Mode("one_step")
 
 
 class Policy(struct.PyTreeNode):
-    """What acting needs, and checkpoints keep apart. critic: serves best-of-N alone; normalizer:
-    None where observations are images."""
+    """The parameters for acting, which checkpoints store apart. critic: for best-of-N alone;
+    normalizer: None for images."""
 
     encoder: Params
     actor: Params
@@ -125,7 +125,7 @@ class Algorithm(Protocol):
     def update(
         self, learner: Learner, batch: Batch, key: jax.Array, count: Counter
     ) -> tuple[Learner, Metrics]:
-        """One critic update, and what else is due.
+        """One critic update, and the other steps that are due.
 
         batch: leaves (batch, ...), rewards scaled; count: updates so far, the same for all seeds,
         so that a condition on it stays a condition under vmap.
@@ -133,19 +133,19 @@ class Algorithm(Protocol):
         ...
 
     def skipped(self, learner: Learner) -> jax.Array:
-        """Updates that the optimizers left out so far: scalar int32."""
+        """Updates that the optimizers skipped so far: scalar int32."""
         ...
 
     def metrics(self, learner: Learner, obs: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        """What is measured once an epoch: scalars."""
+        """Metrics that are computed once an epoch: scalars."""
         ...
 
     def policy(self, learner: Learner) -> Policy:
-        """What acting needs; without a normalizer, which is not the algorithm's."""
+        """The parameters for acting, without the normalizer, which the program has."""
         ...
 
     def deploy(self, policy: Policy, mode: Mode) -> Policy:
-        """What `act` needs in one mode: all that does not depend on observations is done here."""
+        """Prepares `act` in one mode: does all work that does not depend on observations."""
         ...
 
     def act(self, deployed: Policy, obs: jax.Array, key: jax.Array | None, mode: Mode) -> jax.Array:
@@ -153,18 +153,18 @@ class Algorithm(Protocol):
         ...
 
 
-# ------------------------------------------------------------------- what an algorithm is built of
+# ----------------------------------------------------------------------- networks and their rates
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that all algorithms have, and the sizes for those of their own.
+    """The networks that all algorithms have, and the sizes for their own networks.
 
     Attributes:
         encoder: from observations to features.
         critic: the twins, of features and actions.
         action_size: length of an action.
-        dtype: in which networks compute.
+        dtype: of the networks' computations.
         trunk: width of the trunk in front of every head of images, 0 for vectors; see `MLP`.
     """
 
@@ -185,7 +185,7 @@ def make_networks(config: Config, obs_shape: tuple[int, ...], action_size: int) 
 
 
 def actor_schedule(config: ActorConfig) -> optax.Schedule:
-    """The learning rate by the number of policy updates."""
+    """The learning rate as a function of the number of policy updates."""
     decay = max(config.decay_end - config.decay_begin, 1)
     return optax.linear_schedule(config.lr, config.final_lr, decay, config.decay_begin)
 
@@ -213,7 +213,7 @@ def critic_step(
     batch: Batch,
     target: jax.Array,
 ) -> tuple[L, Metrics]:
-    """One step of the twins, and with them of the encoder, towards `target` (batch,).
+    """One gradient step of the twin critics and the encoder towards `target` (batch,).
 
     obs: the observations of the batch, augmented.
     """
@@ -249,7 +249,7 @@ def target_step(learner: L, tau: float) -> L:
 def delayed(
     step: Callable[[L], tuple[L, Metrics]], learner: L, count: Counter, delay: int
 ) -> tuple[L, Metrics]:
-    """`step` in every `delay`-th of `count` updates, the TD3 way (arXiv 1802.09477)."""
+    """Runs `step` in every `delay`-th update, as TD3 (arXiv 1802.09477); count: updates so far."""
 
     def wait(learner: L) -> tuple[L, Metrics]:
         nothing = jax.eval_shape(step, learner)[1]
@@ -293,8 +293,8 @@ def best_of_n(
     (batch, features) -> (batch, action_size), (batch,).
 
     Noise is added and clipped before the arg-max, as in FPMD's later release. Every candidate is
-    evaluated once, so that the caller can use action and value for the TD target, the weights and
-    the regression.
+    evaluated once: the caller uses action and value for the TD target, the weights and the
+    regression.
     """
     sample_key, noise_key = jax.random.split(key)
     action = actor.sample(params, obs, sample_key, steps, repeat=(candidates,))

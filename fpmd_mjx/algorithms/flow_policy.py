@@ -19,7 +19,7 @@ class FlowPolicy:
     """a = flow(noise | obs).
 
     net: (obs, x, *times) -> velocity. prior_std: the scale of the noise that samples start from;
-    the training noise is N(0, I) whatever it is, as released.
+    the training noise is always N(0, I), as released.
     """
 
     flow: Flow
@@ -53,12 +53,12 @@ class FlowPolicy:
         return self.flow.sample(self.field(params, obs), noise, steps)
 
     def deploy(self, params: Params) -> Params:
-        """What `one_step` needs: x = 0 and the times are folded into the network."""
+        """Folds the constant inputs x = 0 and the times into the network, for `one_step`."""
         return self.net.fold(params, self._origin(()), *self._one_step_times())
 
     def one_step(self, deployed: Params, obs: jax.Array) -> jax.Array:
         """The deployed action: no randomness, one network call, no critic."""
-        velocity = self.net.apply_folded(deployed, obs)  # x and the times are in there
+        velocity = self.net.apply_folded(deployed, obs)  # x and the times are folded in
         return self.flow.sample(lambda x, *times: velocity, self._origin(obs.shape[:-1]), 1)
 
     def loss(
@@ -96,7 +96,7 @@ class FlowPolicy:
 
 
 def make_flow_policy(settings: FpmdConfig, actor: ActorConfig, networks: Networks) -> FlowPolicy:
-    """The flow policy of FPMD-R or FPMD-M, whichever the settings are of."""
+    """The flow policy of FPMD-R or FPMD-M, by the type of the settings."""
     flow: Flow
     match settings:
         case FpmdRConfig():

@@ -1,7 +1,7 @@
 """Flow Policy Mirror Descent (arXiv 2507.23675) on one screen.
 
-FPMD-R has a rectified flow for its policy, FPMD-M a MeanFlow. docs/fpmd.md lists every detail, and
-where it departs from the paper.
+FPMD-R has a rectified flow for its policy, FPMD-M a MeanFlow. docs/fpmd.md lists every detail and
+the departures from the paper.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ ONE_STEP_ERROR_STEPS = 20
 
 
 class Learner(CriticLearner):
-    """actor, actor_opt: the flow policy and its Adam; noise: of exploration; q_stats: of the Q that
-    the weights are made of."""
+    """actor, actor_opt: the flow policy and its Adam; noise: exploration noise; q_stats: statistics
+    of Q for the weights."""
 
     actor: Params
     actor_opt: optax.OptState
@@ -52,7 +52,7 @@ class Learner(CriticLearner):
 
 @dataclass(frozen=True)
 class Fpmd:
-    """See `base.Algorithm`."""
+    """FPMD-R or FPMD-M. Methods are those of `base.Algorithm`."""
 
     config: Config
     settings: FpmdConfig

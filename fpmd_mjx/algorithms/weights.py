@@ -24,7 +24,7 @@ class QStats(struct.PyTreeNode):
         return cls(jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32))
 
     def update(self, q: jax.Array, rate: float) -> "QStats":
-        """Folds in a batch of Q, (batch,); one whose statistics are not finite is left out."""
+        """Folds in a batch of Q, (batch,), unless its statistics are not finite."""
         mean = self.mean + rate * (jnp.mean(q) - self.mean)
         std = self.std + rate * (jnp.std(q) - self.std)
         finite = jnp.isfinite(mean) & jnp.isfinite(std)
@@ -40,8 +40,8 @@ def submission_weights(
 
 
 def scaled_weights(q: jax.Array, stats: QStats, alpha: jax.Array, temperature: float) -> jax.Array:
-    """exp((Q / std) / T): the later release. From Q / std = 44 T on Adam, which squares
-    gradients, has to leave updates out."""
+    """exp((Q / std) / T): the later release. From Q / std = 44 T on, the squared gradient overflows
+    in Adam, and the update is skipped."""
     del alpha
     return jnp.exp(q / stats.std / temperature)
 
@@ -51,7 +51,7 @@ def normalized_weights(
 ) -> jax.Array:
     """exp((Q / std) / T), scaled to a batch mean of one: cannot overflow.
 
-    The common factor of a batch is all that differs from `scaled_weights`.
+    It differs from `scaled_weights` by a common factor of the batch.
     """
     del alpha
     return jax.nn.softmax(q / jnp.maximum(stats.std, 1e-6) / temperature) * q.size

@@ -1,4 +1,4 @@
-"""What `fpmd train --help` tells of presets and settings, read from `configs/` and the schema."""
+"""The help of `fpmd train`: presets and settings, read from `configs/` and the schema."""
 
 import ast
 import inspect
@@ -15,7 +15,7 @@ from fpmd_mjx.config.load import choices, group_file
 from fpmd_mjx.config.schema import ALGORITHMS, Config
 
 _WIDTH = 100
-_LISTED = 12  # choices of a group that are listed; of more there is an example
+_LISTED = 12  # a group with more choices shows one of them as an example
 
 
 def train_help() -> str:
@@ -33,7 +33,7 @@ def train_help() -> str:
 
 
 def first_sentence(group: str, name: str) -> str:
-    """Of the comment at the top of a file in `configs/`, without its full stop."""
+    """Returns that of the comment at the top of a file in `configs/`, without its full stop."""
     words: list[str] = []
     for line in group_file(group, name).read_text().splitlines():
         if not line.startswith("#"):
@@ -47,12 +47,12 @@ Setting = tuple[str, str, str]  # key, default, comment
 
 
 def _groups(schema: Any, group: str = "") -> Iterator[tuple[str, str, list[Setting]]]:
-    """Of a dataclass, its own settings and then those of the dataclasses in it: the name of the
-    group, the first line of its docstring, and its settings."""
+    """Yields a dataclass, then the dataclasses in it: the name of the group, the first line of its
+    docstring, and its settings."""
     hints, comments, settings, inner = get_type_hints(schema), _comments(schema), [], []
     for each in fields(schema):
         key = f"{group}.{each.name}" if group else each.name
-        if key == "algorithm":  # each has settings of its own
+        if key == "algorithm":  # each algorithm has its own settings
             inner += [(kind, key) for kind in ALGORITHMS.values()]
         elif is_dataclass(hints[each.name]):
             inner.append((hints[each.name], key))
@@ -77,7 +77,7 @@ def _default(each: Field) -> str:
 
 
 def _comment(key: str, setting: Field, comments: dict[str, str]) -> str:
-    """What a setting can be, if that is one of a few words, and the comment behind it."""
+    """The words that a setting can be, if there are few, and the comment behind it."""
     group = key.removesuffix(".name")
     known = choices(group)
     if not known:

@@ -18,7 +18,7 @@ from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError
 
 
 def configs_dir() -> Path:
-    """The YAML groups: beside the package in a checkout, inside of it in an installed wheel."""
+    """The folder of the YAML files: beside the package in a checkout, in it in a wheel."""
     inside = Path(__file__).parents[1] / "configs"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
@@ -50,21 +50,21 @@ RENAMED = {
     "noise": "algorithm.noise",
     "learn.policy_delay": "algorithm.policy_delay",
 }
-"""Keys of earlier versions, or the groups that they were in, and what they are called now."""
+"""Keys and groups of earlier versions, and their names of today."""
 
 
 def renamed(key: str) -> str:
-    """The name that a key of an earlier version has now; of any other key, itself."""
+    """Today's name of a key of an earlier version; any other key is returned as it is."""
     if key in RENAMED:
         return RENAMED[key]
     group, _, rest = key.rpartition(".")
-    # The group actor is still there, with other settings.
+    # The group actor still exists, with other settings.
     return f"{RENAMED[group]}.{rest}" if group in RENAMED and group != "actor" else key
 
 
 def load(overrides: list[str]) -> Config:
     """Composes `overrides` (`task=dmc/cheetah_run`, `learn.batch=512`) over the defaults."""
-    # Playground's registry is not ours to write files for.
+    # Playground's tasks have no files in configs/task.
     overrides = [re.sub(r"^task=(?=playground/)", "task.name=", x) for x in overrides]
     for override in overrides:
         key, equals, chosen = override.partition("=")
@@ -98,9 +98,9 @@ def to_yaml(config: Config) -> str:
 
 
 def from_yaml(text: str) -> Config:
-    """The config that `to_yaml` wrote, also in an earlier version with other names.
+    """The config that `to_yaml` wrote, in this version or an earlier one.
 
-    Raises ConfigError on what this version does not know.
+    Raises ConfigError if it has a setting that this version does not know.
     """
     stored = _with_new_names(yaml.safe_load(text))
     name = stored.get("algorithm", {}).get("name")
@@ -120,8 +120,7 @@ def from_yaml(text: str) -> Config:
 
 
 def _with_new_names(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored config with the keys of this version. Of an earlier one, settings that did nothing
-    for its algorithm are left out."""
+    """A stored config with today's keys, without settings that did nothing for its algorithm."""
     if "algorithm" in stored:
         return stored
     flat = OmegaConf.create()
@@ -166,7 +165,7 @@ _EXPECTED = {
 
 
 def _expected(key: str, algorithm: str) -> str:
-    """What the schema wants of a key, in words."""
+    """The type of a key, in words."""
     wanted: Any = Config
     for part in key.split("."):
         wanted = ALGORITHMS[algorithm] if part == "algorithm" else get_type_hints(wanted)[part]
@@ -182,7 +181,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _sentence(error: BaseException, overrides: list[str]) -> str:
-    """One sentence of what Hydra and OmegaConf spread over many lines."""
+    """One sentence in place of the many lines of Hydra and OmegaConf."""
     text = f"{error}\n{error.__cause__ or ''}"
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read: write key=value, with no spaces around '='."

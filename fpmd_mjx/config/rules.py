@@ -1,4 +1,4 @@
-"""What settings must be, alone and to each other, and which of them the others make useless."""
+"""Checks of settings: each alone, all together, and whether a chosen setting does anything."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,12 @@ from typing import Any
 from fpmd_mjx.config.schema import ALGORITHMS, Config, ConfigError
 
 Rule = tuple[bool, str, str]
-"""(whether it is met, the key it is about, what to do if it is not)."""
+"""(whether it is met, the key, the remedy)."""
 
 
 def validate(config: Config) -> None:
-    """Raises ConfigError on what types alone cannot exclude."""
-    # In this order and one by one: the combinations divide by what the ranges ask to be positive.
+    """Raises ConfigError if a value or a combination of values is not possible."""
+    # Ranges first: the combinations divide by numbers that the ranges require to be positive.
     for met, key, remedy in itertools.chain(_ranges(config), _combinations(config)):
         if not met:
             raise ConfigError(f"{key}={shown(value(config, key))} is not possible: {remedy}.")
@@ -23,8 +23,7 @@ def validate(config: Config) -> None:
 def refuse_useless(config: Config, keys: Iterable[str]) -> None:
     """Raises ConfigError if one of `keys` does nothing beside the other settings of `config`.
 
-    keys: of the settings that the user chose, such as `critic.bins`; presets may set what the user
-    then chooses away.
+    keys: the settings that the user gave, such as `critic.bins`. Those of a preset are not checked.
     """
     for key in keys:
         parts = key.split(".")
@@ -58,7 +57,7 @@ def value(config: Config, key: str) -> Any:
 
 
 def shown(setting: Any) -> str:
-    """A value as one writes it on the command line."""
+    """A value in the form of the command line."""
     if setting is None:
         return "null"
     return str(setting).lower() if isinstance(setting, bool) else str(setting)
@@ -70,7 +69,7 @@ def _field(config: Config, parts: list[str]) -> Field:
 
 
 def _ranges(config: Config) -> Iterator[Rule]:
-    """What each setting must be, whatever the others are."""
+    """The rules of each setting alone."""
     for key, each in settings(config):
         allowed = each.metadata["allowed"]
         yield allowed.holds(value(config, key)), key, allowed.remedy
@@ -83,7 +82,7 @@ def _ranges(config: Config) -> Iterator[Rule]:
 
 
 def _combinations(config: Config) -> Iterator[Rule]:
-    """What settings must be to each other."""
+    """The rules of settings together."""
     learn, actor, rows = config.learn, config.actor, config.replay_rows
     yield (
         type(config.algorithm) is ALGORITHMS.get(config.algorithm.name),
@@ -93,7 +92,7 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         config.seed <= 2**32 - config.seeds,
         "seed",
-        "give a whole number of at least 0 with which every seed stays below 2**32",
+        "give a smaller whole number, so that every seed stays below 2**32",
     )
     yield (
         actor.decay_begin <= actor.decay_end,
@@ -108,14 +107,14 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         rows > learn.n_step + config.frames,
         "learn.n_step",
-        f"the ring holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = {rows} "
-        f"steps of every environment; lower learn.n_step below {max(rows - config.frames, 1)} or "
-        "raise learn.replay",
+        f"the replay buffer holds learn.replay // num_envs = {learn.replay} // {config.num_envs} = "
+        f"{rows} steps of every environment; lower learn.n_step below "
+        f"{max(rows - config.frames, 1)} or raise learn.replay",
     )
     yield (
         config.task.obs == "state" or config.task.name.startswith("dmc/"),
         "task.obs",
-        "only tasks of dm_control are seen in pixels; choose one of dmc/",
+        "only dm_control's tasks have images; choose a task of dmc/, or task.obs=state",
     )
     yield (
         config.task.obs == "state" or not learn.normalize_obs,
@@ -137,17 +136,16 @@ def _combinations(config: Config) -> Iterator[Rule]:
     yield (
         rows >= learn.collect_steps,
         "learn.collect_steps",
-        f"it must not exceed the {rows} steps that the ring holds",
+        f"it must not exceed the {rows} steps of each environment that the replay buffer holds",
     )
     yield (
         config.warmup_steps < config.env_steps,
         "warmup_steps",
-        f"it leaves nothing of env_steps={config.env_steps} to learn in; lower it or raise "
-        "env_steps",
+        f"it leaves none of env_steps={config.env_steps} for learning; lower it or raise env_steps",
     )
     yield (
         config.warmup_steps <= rows * config.num_envs,
         "warmup_steps",
-        f"the replay forgets all but the last {rows * config.num_envs} of these steps; lower it or "
-        "raise learn.replay",
+        f"the replay buffer keeps only the last {rows * config.num_envs} of these steps; lower it "
+        "or raise learn.replay",
     )

@@ -1,7 +1,7 @@
 """The settings of a run: one dataclass a group, stored in every run folder and checkpoint.
 
-Each field says what it may be (`count`, `real`, `choice`, ...), and, where it matters only beside
-another choice, which one (`only`). `rules.py` checks both.
+Each field has its allowed values (`count`, `real`, `choice`, ...). `only` names the choice without
+which the setting does nothing. `rules.py` checks both.
 """
 
 import math
@@ -20,17 +20,17 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Allowed:
-    """The values of a setting. remedy: what to do about another one, such as "choose a or b"."""
+    """The allowed values of a setting. remedy: for a message, such as "choose a or b"."""
 
     holds: Callable[[Any], bool]
     remedy: str
 
 
 LARGEST_COUNT = 2**31 - 1
-"""Of counts that the program keeps as int32."""
+"""The largest count that the program can keep as int32."""
 
 LARGEST_INTERVAL = 2**16 - 1
-"""Of counts that `Counter.is_multiple_of` divides by."""
+"""The largest divisor of `Counter.is_multiple_of`."""
 
 
 MODE = re.compile(r"one_step|one_step_sampled|best_of_n|steps=[1-9]\d*")
@@ -42,7 +42,7 @@ def _setting(default: Any, allowed: Allowed, only: str) -> Any:
 
 
 def count(default: Any, least: int = 1, most: int = LARGEST_COUNT, only: str = "") -> Any:
-    """A whole number, or null where that is the default."""
+    """A whole number; null is allowed if it is the default."""
     remedy = f"give a whole number of at least {least}"
     if most != LARGEST_COUNT:
         remedy = f"give a whole number from {least} to {most}"
@@ -77,7 +77,7 @@ def real(
 
 
 def choice(default: str | None, *options: str | None) -> Any:
-    """One of some words, or null where that is among them."""
+    """One of the words `options`, which may include null."""
     remedy = f"choose one of {', '.join(option or 'null' for option in options)}"
     return _setting(default, Allowed(lambda x: x in options, remedy), "")
 
@@ -120,7 +120,7 @@ def group(kind: type, only: str = "") -> Any:
 
 @dataclass
 class TaskConfig:
-    """The environment. null leaves a setting as the task was measured."""
+    """The environment. null uses the value that was measured for the task."""
 
     name: str = text(MISSING)
     obs: str = choice("state", "state", "pixels")
@@ -129,10 +129,8 @@ class TaskConfig:
     action_repeat: int = count(1)
     iterations: int | None = count(None)  # of the constraint solver
     ls_iterations: int | None = count(None)  # of its line search
-    reset_pool: int = count(
-        64
-    )  # episodes of a seed that may end in one step without a shared start
-    reset_refresh: int = count(16)  # reset states that are drawn together, as soon as needed
+    reset_pool: int = count(64)  # reset states per seed; if more episodes end at once, some share
+    reset_refresh: int = count(16)  # reset states that are drawn together, when needed
 
 
 @dataclass
@@ -141,12 +139,12 @@ class PixelsConfig:
 
     size: int = count(84, least=20)  # height and width in pixels
     frames: int = count(3)  # images in an observation
-    camera: int | None = count(None, least=0)  # null is DrQ-v2's: 0, or 2 for quadrupeds
+    camera: int | None = count(None, least=0)  # null uses DrQ-v2's choice: 0, or 2 for quadrupeds
     shadows: bool = flag(True)
     skybox: bool = flag(True)
     textures: bool = flag(True)
     channels: int = count(32)  # of each of the encoder's four convolutions
-    trunk: int = count(50)  # features that every head makes of the encoder's
+    trunk: int = count(50)  # width of the layer between the encoder and each head
     shift: int = count(4, least=0)  # an update shifts images by at most this many pixels
 
 
@@ -185,7 +183,7 @@ class CriticConfig:
 
 @dataclass
 class AlgorithmConfig:
-    """What every algorithm has: its name, which is a file of configs/algorithm."""
+    """The settings of every algorithm. name: a file of configs/algorithm."""
 
     name: str = text(MISSING)
 
@@ -245,21 +243,21 @@ class LearnConfig:
     collect_steps: int = count(1)  # vector steps between learn calls
     replay: int = count(1_000_000)  # transitions per seed
     normalize_obs: bool = flag(False)
-    dtype: str = choice("float32", "float32", "bfloat16")  # in which the networks compute
+    dtype: str = choice("float32", "float32", "bfloat16")  # of the networks' computations
 
 
 @dataclass
 class EvalConfig:
     """Evaluations during training."""
 
-    modes: list[str] = modes("one_step")  # the first decides the best
+    modes: list[str] = modes("one_step")  # the first ranks the checkpoints
     episodes: int = count(10)  # per seed and mode
     every: int = count(1)  # epochs
 
 
 @dataclass
 class CheckpointConfig:
-    """What is kept on disk."""
+    """Checkpoints and videos on disk."""
 
     every: int = count(1)  # epochs
     keep: int = count(2)  # of the newest
@@ -284,7 +282,7 @@ class Config:
     num_envs: int = count(64)  # per seed
     env_steps: int = count(1_000_000, most=2**53)  # per seed, warm-up included
     warmup_steps: int = count(5_000, least=0)  # env steps of uniform random actions
-    epoch_steps: int = count(20_000)  # env steps between two returns to the host
+    epoch_steps: int = count(20_000)  # env steps between two returns to Python
     seeds: int = count(1)
     seed: int = count(0, least=0, most=2**32 - 1)  # of the first seed; the others follow
     runs: str = text("runs")
@@ -313,5 +311,5 @@ class Config:
 
     @property
     def frames(self) -> int:
-        """Rows of the replay that an observation is made of."""
+        """Rows of the replay buffer in one observation."""
         return self.pixels.frames if self.task.obs == "pixels" else 1

@@ -1,1 +1,1 @@
-"""What a run keeps of its experience: the replay, the observation statistics, counters."""
+"""The replay buffer, the observation statistics and counters."""

@@ -38,8 +38,8 @@ def update(stats: Normalizer, obs: jax.Array) -> Normalizer:
 def apply(stats: Normalizer | None, obs: jax.Array) -> jax.Array:
     """Standardised observations, clipped to 10 standard deviations: shape of `obs`.
 
-    Statistics that nothing was folded into (normalisation is off) leave obs as it is, and so do
-    none, which is what images have.
+    Without statistics (images), or with empty ones (normalisation is off), obs is returned
+    unchanged.
     """
     if stats is None:
         return obs

@@ -1,12 +1,12 @@
-"""The replay: a time-major ring on the device that stores every observation once.
+"""The replay buffer: a time-major ring on the device that stores every observation once.
 
 Row t of environment i is (obs, action, reward, terminated, truncated); the observation that
 follows is row t + 1's. One `dynamic_update_slice` inserts a vector step. After a truncation row
 t + 1 begins another episode, so the last row of a truncated episode has no next observation and is
 masked; a terminated row needs none.
 
-Of observations that are the last images of an environment a row has the newest image alone:
-`sample` puts them together again, and never takes one from before the episode.
+If an observation is the last images of an environment, a row stores the newest image alone.
+`sample` puts the images together again, and never takes one from before the episode.
 
 All functions here are for one seed; `insert` writes at the same position for all of them.
 """
@@ -39,7 +39,7 @@ class Batch(struct.PyTreeNode):
 
     Observations that are images: (updates, batch, frames, height, width, 3) uint8.
     reward: sum of gamma^k r_k over the window; discount: gamma^(window length), 0 after a
-    termination; mask: 0 where the window has no next observation, so that no target exists.
+    termination; mask: 0 where the window has no next observation, and so no target.
     """
 
     obs: jax.Array
@@ -83,7 +83,7 @@ def insert(replay: Replay, row: Rows) -> Replay:
 
 
 def newest(obs: jax.Array) -> jax.Array:
-    """What a row keeps of observations (num_envs, ...) to act on."""
+    """The part of observations (num_envs, ...) that a row stores."""
     return obs if obs.ndim == 2 else obs[:, -1]
 
 
@@ -92,11 +92,11 @@ def sample(
 ) -> Batch:
     """Draws transitions uniformly, with replacement: leading axes `shape`.
 
-    Needs size > n_step + frames - 1. The oldest frames - 1 rows start none: the images before them
-    are gone. A window starts at a row that has n_step successors in the ring, so it
-    never reaches across the write head. It ends early, after k < n_step rows, at a termination
-    (discount 0) or in front of the last row of a truncated episode, whose observation is the last
-    that episode has in the ring (discount gamma^k).
+    Needs size > n_step + frames - 1. The oldest frames - 1 rows start no transition, because the
+    images before them are gone. A window starts at a row that has n_step successors in the ring, so
+    it never crosses the write head. It ends early, after k < n_step rows, at a termination
+    (discount 0), or before the last row of a truncated episode (discount gamma^k). That row has the
+    last observation of the episode that the ring stores.
     """
     rows = replay.rows
     capacity, num_envs = rows.reward.shape

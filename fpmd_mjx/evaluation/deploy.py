@@ -1,7 +1,7 @@
 """The deployed policy: one pure function from the task's observation to the task's action.
 
-Evaluation, the original simulators, videos and latency all act through it, so that what is measured
-is what is shipped.
+Evaluation, the original simulators, videos and latency all act through it, so the measured policy
+is the deployed one.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ from fpmd_mjx.seeds import over_seeds
 
 @dataclass(frozen=True)
 class Layout:
-    """What a policy reads and writes, as checkpoints keep it.
+    """The observations and actions of a policy; checkpoints store it.
 
     Attributes:
         task: name of the task.
@@ -56,14 +56,14 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class PolicySpec:
-    """The fixed part of a policy: how its parameters act, and on what."""
+    """The static part of a policy: its algorithm and its layout."""
 
     algorithm: Algorithm
     layout: Layout
 
     @classmethod
     def of(cls, config: Config, layout: Layout) -> "PolicySpec":
-        """Of a run's config; no environment is built."""
+        """From the config of a run, without building an environment."""
         algorithm = make_algorithm(config, layout.obs_shape, len(layout.action_low))
         return cls(algorithm, layout)
 
@@ -75,11 +75,13 @@ class PolicySpec:
         """Raises ConfigError if the algorithm has no such mode."""
         if mode.kind not in self.algorithm.modes:
             known = ", ".join(x.replace("steps", "steps=K") for x in self.algorithm.modes)
-            raise ConfigError(f"mode={mode} is none of this algorithm's: choose one of {known}.")
+            raise ConfigError(
+                f"mode={mode} is not possible with this algorithm: choose one of {known}."
+            )
 
 
 class Deployed(struct.PyTreeNode):
-    """A policy that acts; made by `deployable`. Leaves may have a leading seed axis under vmap."""
+    """A deployed policy, made by `deployable`. Leaves may have a leading seed axis under vmap."""
 
     policy: Policy
     spec: PolicySpec = struct.field(pytree_node=False)
@@ -89,8 +91,8 @@ class Deployed(struct.PyTreeNode):
         """Normalises, encodes, acts, clips and rescales.
 
         Args:
-            obs: (batch, *obs_shape), as the task gives them.
-            key: of the mode's randomness; `one_step` needs none.
+            obs: (batch, *obs_shape), in the task's units.
+            key: for the noise of the mode; `one_step` needs none.
 
         Returns:
             Actions (batch, action_size) float32 in the task's units.
@@ -103,8 +105,8 @@ class Deployed(struct.PyTreeNode):
 
 
 def deployable(policy: Policy, spec: PolicySpec, mode: Mode = ONE_STEP) -> Deployed:
-    """The policy of one seed as a function of observations; what does not depend on them is done
-    here, once.
+    """Returns the policy of one seed as a function of observations. Work that does not depend on
+    them is done here, once.
 
     Raises:
         ConfigError: if the algorithm has no such mode.

@@ -1,8 +1,8 @@
 """Evaluation of a policy in the program (MJX) and in the real simulators (C MuJoCo).
 
-Modes, always named in results: `one_step` starts at x = 0, one network call, no critic, no noise:
-what is deployed; `one_step_sampled` starts at noise; `best_of_n` is the arg-max of min-Q over as
-many candidates as in training; `steps=K` is a sample of K network calls.
+Results always name their mode. `one_step` is the deployed action: it starts at x = 0, with one
+network call, no critic and no noise. `one_step_sampled` starts at noise. `best_of_n` is the arg-max
+of min-Q over as many candidates as in training. `steps=K` is a sample of K network calls.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ class Episodes(NamedTuple):
     """The results of whole episodes, as arrays of JAX or NumPy.
 
     returns: (seeds, episodes); lengths: (seeds, episodes) control steps; nonfinite: (seeds,) number
-    of episodes that ended because their simulation was no longer finite. Such an episode keeps the
-    return that it had until then.
+    of episodes that ended because their simulation was no longer finite. Such an episode keeps its
+    return until then.
     """
 
     returns: Any
@@ -41,7 +41,7 @@ class Episodes(NamedTuple):
 def rollout(
     program: Program, mode: Mode, episodes: int, policy: Policy, keys: jax.Array
 ) -> Episodes:
-    """`episodes` whole episodes a seed in MJX. Pure: this is what gets jitted."""
+    """Plays `episodes` whole episodes a seed in MJX; pure, to be jitted."""
     return watched(program, mode, episodes, policy, keys, lambda state: None)[0]
 
 
@@ -53,8 +53,11 @@ def watched(
     keys: jax.Array,
     watch: Callable[[State], T],
 ) -> tuple[Episodes, T]:
-    """`rollout`, and what `watch` makes of the states (seeds, episodes, ...) before each step:
-    leaves (steps, ...), steps to the time limit whenever the episodes end."""
+    """Plays as `rollout`, and records `watch(states)` before each step.
+
+    watch: of states with leading axes (seeds, episodes). Its records have leaves (steps, ...), with
+    all steps to the time limit, even if the episodes end before it.
+    """
     vector = program.vector
     deployed = deployed_seeds(program, mode, policy)
     keys, reset_keys = split(keys, 2)
@@ -90,8 +93,8 @@ def real_rollout(
 ) -> Episodes:
     """`rollout` in gymnasium or dm_control itself.
 
-    All episodes advance together, so that the policy is called once a step. seed: of the episodes,
-    see `reset_seeds`; report: called with steps done and steps in all.
+    All episodes advance together, so the policy is called once a step. seed: of the episodes, as in
+    `reset_seeds`; report: called with steps done and steps in all.
     """
     vector = program.vector
     spec = vector.env.spec

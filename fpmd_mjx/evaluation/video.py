@@ -19,12 +19,12 @@ from fpmd_mjx.program import Program, make_task
 
 
 class Recorder:
-    """Writes videos of one program's policies; compiled once, at the first."""
+    """Writes videos of one program's policies. The first video compiles the rollout."""
 
     def __init__(
         self, program: Program, mode: Mode, episodes: int, camera: Camera, how: How = "auto"
     ) -> None:
-        """Raises ConfigError where nothing can be drawn, or not with this camera."""
+        """Raises ConfigError if there is no renderer or no such camera."""
         env = program.vector.env
 
         def place(state: State) -> tuple:
@@ -42,13 +42,13 @@ class Recorder:
             raise ConfigError(str(error)) from error
 
     def __call__(self, policy: Policy, keys: jax.Array, out: Path) -> np.ndarray:
-        """Plays episodes with the policy of the first seed, one after the other in the video, and
-        gives their returns, (episodes,); policy, keys: leaves (seeds, ...)."""
+        """Plays episodes with the policy of the first seed, writes them one after the other into a
+        video, and gives their returns, (episodes,); policy, keys: leaves (seeds, ...)."""
         policy, keys = jax.tree.map(lambda leaf: leaf[:1], (policy, keys))
         (returns, lengths, _), places = self._rollout(policy, keys)
         pictures = []
         for episode, length in enumerate(np.asarray(lengths)[0]):
-            # Of an episode that blew up in its first step there is its start.
+            # An episode that blew up in its first step shows its start.
             shown, per_second = thin(max(-(-length // self._repeat), 1), self._dt)
             of_one = itemgetter((shown, 0, episode))
             pictures.append(self._paint(*jax.tree.map(of_one, places)))
@@ -57,13 +57,13 @@ class Recorder:
 
 
 def write(pictures: np.ndarray, per_second: float, out: Path) -> None:
-    """An MP4 of (n, height, width, 3) uint8, both sides even; appears when it is complete."""
+    """Writes (n, height, width, 3) uint8, both sides even, as MP4; it appears when complete."""
     import imageio  # not at the top: training starts sooner without
 
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part.mp4")
     with warnings.catch_warnings():
-        # The encoder is a process of its own, which never comes back to JAX.
+        # The encoder is a separate process that does not use JAX.
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         imageio.mimwrite(part, list(pictures), fps=per_second, macro_block_size=2)
     part.replace(out)

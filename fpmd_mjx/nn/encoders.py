@@ -1,8 +1,7 @@
-"""What the networks see of an observation: the vector itself, or the features of images.
+"""Encoders: from an observation to the features that the networks take; a vector is its own.
 
 Images: the encoder and the random shift of DrQ-v2 (arXiv 2107.09645), as in the release of FPMD.
-The critic's loss alone trains the encoder; the policy sees features through which nothing is
-differentiated.
+Only the critic's loss trains the encoder. The policy's gradient stops at the features.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fpmd_mjx.config.schema import PixelsConfig
 Params = Any
 
 STRIDES = (2, 1, 1, 1)
-"""Of the encoder's convolutions."""
+"""Strides of the encoder's convolutions."""
 
 
 class Encoder(Protocol):
@@ -34,7 +33,7 @@ class Encoder(Protocol):
     def init(self, key: jax.Array) -> Params: ...
 
     def augment(self, obs: jax.Array, key: jax.Array) -> jax.Array:
-        """Another view of the same observations (batch, ...), for an update."""
+        """Returns augmented observations (batch, ...), for an update."""
         ...
 
     def features(self, params: Params, obs: jax.Array) -> jax.Array:
@@ -75,8 +74,8 @@ class Conv(nn.Module):
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.orthogonal(2**0.5), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        # Inside of a loop XLA differentiates convolutions on CPUs element by element, which takes
-        # 15 times as long as a product with the patches.
+        # In a loop on a CPU, XLA differentiates convolutions element by element. A product with the
+        # patches takes a fifteenth of the time.
         out = jax.lax.platform_dependent(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -119,7 +118,7 @@ class ConvNet(nn.Module):
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """images: (frames, height, width, 3). shift: pixels by which a view is moved at most."""
+    """images: (frames, height, width, 3). shift: largest random shift, in pixels."""
 
     net: ConvNet
     images: tuple[int, ...]
@@ -131,8 +130,8 @@ class ImageEncoder:
 
     @property
     def activations(self) -> int:
-        """The input and every layer's output, and on CPUs the patches that are multiplied, of which
-        those of one layer have a gradient at a time."""
+        """Counts the input and every layer's output; on CPUs also the patches of all layers, and
+        the gradient of one layer's patches at a time."""
         frames, height, width, colors = self.images
         outputs, patches, channels = [height * width * frames * colors], [], frames * colors
         for stride in STRIDES:
@@ -159,7 +158,7 @@ class ImageEncoder:
 
 def random_shift(images: jax.Array, key: jax.Array, most: int) -> jax.Array:
     """Moves each (frames, height, width, 3) of a batch by whole pixels, -most to most each way, all
-    its frames alike; what comes into view repeats the edge."""
+    its frames alike. Uncovered pixels repeat the edge."""
     batch, _, height, width, _ = images.shape
     offsets = jax.random.randint(key, (batch, 2), -most, most + 1)
     rows = jnp.clip(jnp.arange(height) + offsets[:, :1], 0, height - 1)

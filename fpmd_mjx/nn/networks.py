@@ -19,10 +19,9 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class JointDense(nn.Module):
-    """`nn.Dense` of the concatenation of `parts`, (..., features_i) each, whose leading axes
-    broadcast.
+    """`nn.Dense` of the concatenation of `parts`, (..., features_i) each; leading axes broadcast.
 
-    What all candidates of a state share is multiplied once, and only its product is broadcast.
+    Inputs that all candidates of a state share are multiplied once, and the product is broadcast.
     """
 
     features: int
@@ -39,7 +38,7 @@ class JointDense(nn.Module):
         ends = list(itertools.accumulate(sizes))
         rows = [math.prod(part.shape[:-1]) for part in parts]
         out = bias.astype(self.dtype)
-        # Neighbours with as many rows are one product.
+        # Neighbouring parts with the same number of rows are one product.
         for _, group in itertools.groupby(range(len(parts)), rows.__getitem__):
             first, *_ = members = list(group)
             shape = jnp.broadcast_shapes(*(parts[i].shape[:-1] for i in members))
@@ -54,10 +53,10 @@ class JointDense(nn.Module):
 class MLP(nn.Module):
     """Dense layers of the widths `hidden`, then a linear layer of width `out`.
 
-    Its input is the concatenation of `parts`, whose leading axes broadcast. Parameters are float32;
+    Its input is the concatenation of `parts`; leading axes broadcast. Parameters are float32;
     matrix products run in `dtype`; the output is float32. `layer_norm` normalises each hidden layer
-    before its activation. `trunk`: a first part of images' features is reduced to that many by a
-    linear layer, LayerNorm and tanh, as in DrQ-v2 (arXiv 2107.09645); 0 takes it as it is.
+    before its activation. `trunk` is the width to which a linear layer, LayerNorm and tanh reduce
+    the first part, as in DrQ-v2 (arXiv 2107.09645); 0 leaves that part as it is.
     """
 
     hidden: Sequence[int]
@@ -86,9 +85,9 @@ class MLP(nn.Module):
 def ensemble(size: int, **mlp: Any) -> nn.Module:
     """`size` independent MLPs on inputs of their own: (size, ..., features_i) -> (size, ..., out).
 
-    The members are a leading axis of every parameter, so each layer is one batched product. Where
-    all have the same input, broadcast it: a product of one input and all members comes out with
-    the members in the middle, and is transposed.
+    The members are a leading axis of every parameter, so each layer is one batched product.
+    Broadcast an input that all members share: otherwise its product has the members in the middle,
+    and XLA transposes it.
     """
     members = nn.vmap(
         MLP,
@@ -104,7 +103,7 @@ def ensemble(size: int, **mlp: Any) -> nn.Module:
 def sinusoidal(t: jax.Array, size: int, max_period: float = 1000.0) -> jax.Array:
     """Sinusoidal features of times: (...,) -> (..., size), periods 2 pi to 2 pi max_period."""
     half = size // 2
-    # Constants in NumPy: with times that are, XLA finds all of these features while it compiles.
+    # In NumPy, so that XLA computes the features of constant times while it compiles.
     frequency = np.exp(-np.log(max_period) * np.arange(half) / (half - 1)).astype(np.float32)
     angle = t[..., None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
@@ -126,9 +125,9 @@ class TimeEmbedding(nn.Module):
 class FlowNet(nn.Module):
     """The field of a flow policy: (obs, x, *times) -> velocity in action space.
 
-    obs: (..., obs_size), x: (..., action_size), each time: (...,), or () where all samples have the
-    same, which is then embedded once; one time embedding for each time, so the same module is the
-    velocity v(s, x, t) of a rectified flow and the average velocity u(s, x, r, t) of a MeanFlow.
+    obs: (..., obs_size), x: (..., action_size), each time: (...,), or () if all samples have the
+    same one, which is then embedded once. Each time has its own embedding. So the same module is
+    the velocity v(s, x, t) of a rectified flow, and u(s, x, r, t), the average of a MeanFlow.
     """
 
     hidden: Sequence[int]
@@ -144,8 +143,8 @@ class FlowNet(nn.Module):
 
     @nn.nowrap
     def fold(self, params: Any, x: jax.Array, *times: jax.Array) -> Any:
-        """Parameters of the MLP of obs alone that the field is at one x, (action_size,), and one
-        time each, (): the first layer adds what they are multiplied to, a constant, to its bias.
+        """Folds the constant inputs x, (action_size,), and times, () each, into the first layer's
+        bias, so that the deployed network takes only the observation. Returns its parameters.
         """
         layers = params["params"]
         embedded: list[Any] = [
@@ -160,7 +159,7 @@ class FlowNet(nn.Module):
 
     @nn.nowrap
     def apply_folded(self, folded: Any, obs: jax.Array) -> jax.Array:
-        """The field at what was folded: (..., obs_size) -> (..., action_size)."""
+        """The field at the folded x and times: (..., obs_size) -> (..., action_size)."""
         out = folded["params"][f"Dense_{len(self.hidden)}"]["bias"].size
         return cast(jax.Array, self._mlp(out).apply(folded, obs))
 

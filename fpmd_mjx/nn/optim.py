@@ -1,4 +1,4 @@
-"""Adam that leaves out updates which would put a number that is not finite into its state."""
+"""Adam that skips an update if it would make its state not finite."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,19 +9,19 @@ import optax
 
 
 class Guarded(NamedTuple):
-    """The optimizer's own state, and how many updates were left out, scalar int32."""
+    """inner: the state of Adam; skipped: the number of skipped updates, scalar int32."""
 
     inner: optax.OptState
     skipped: jax.Array
 
 
 def guarded_adam(lr: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Adam that leaves out, and counts, an update if the gradient, the new moments or the step are
-    not finite.
+    """Adam that skips and counts an update if the gradient, the new moments or the step are not
+    finite.
 
-    A finite gradient is not enough: the second moment holds its square, which overflows from 2e19
-    on, and a parameter whose second moment is infinite never moves again. `optax.apply_if_finite`
-    looks at the gradient alone, and with a condition, for which a GPU waits for the host.
+    A finite gradient is not enough. The second moment holds its square, which overflows from 2e19
+    on, and a parameter with an infinite second moment never moves again. `optax.apply_if_finite`
+    checks the gradient alone, with a condition, and a GPU waits for the host at conditions.
 
     Adam sees all parameters as one vector: checking and stepping them is then a few kernels instead
     of several for each layer.
@@ -45,5 +45,5 @@ def guarded_adam(lr: optax.ScalarOrSchedule) -> optax.GradientTransformation:
 
 
 def skipped(*states: Any) -> jax.Array:
-    """The updates that these optimizers left out in all, scalar int32."""
+    """The updates that these optimizers skipped in all, scalar int32."""
     return sum((x.skipped for x in states), jnp.int32(0))

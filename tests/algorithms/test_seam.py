@@ -16,7 +16,7 @@ from fpmd_mjx.program import Program, TrainState, assemble
 from fpmd_mjx.run import memory
 from fpmd_mjx.run.checkpoint import Checkpoints
 from fpmd_mjx.run.compile import compile_program
-from fpmd_mjx.seeds import eval_keys, seed_array
+from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 
 from ..conftest import host
 from ..test_learning import SETTINGS
@@ -40,9 +40,9 @@ def test_td3_learns_in_the_same_program(td3: Program, tmp_path) -> None:
 
     def progress(state: TrainState) -> np.ndarray:
         """One-step return of each seed between random (0) and optimal (1)."""
-        keys = eval_keys(seeds, jax.numpy.uint32(0))
-        returns, _ = compiled.evaluate(td3.policy(state), keys)
-        return (host(returns).mean(1) - Aim.RANDOM) / (Aim.OPTIMUM - Aim.RANDOM)
+        keys = stream_keys(Stream.EVALUATION, seeds, 0)
+        found = compiled.evaluation(ONE_STEP)(td3.policy(state), keys)
+        return (host(found.returns).mean(1) - Aim.RANDOM) / (Aim.OPTIMUM - Aim.RANDOM)
 
     state = compiled.init(seeds)
     assert (progress(state) < 0.8).all()  # aiming at 0 is worth 0.6 on average

@@ -1,8 +1,6 @@
 """The grid of a benchmark, and what is refused before anything is compiled."""
 
 import importlib.util
-import shlex
-from pathlib import Path
 
 import pytest
 
@@ -155,16 +153,3 @@ def test_a_mistake_is_named(words: list[str], message: str) -> None:
 def test_at_least_one_round() -> None:
     with pytest.raises(ConfigError, match="--rounds 0 is not possible"):
         make_plan([], 0)
-
-
-def test_the_examples_of_the_docs_are_possible() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
-    lines = [line.strip() for line in text.splitlines() if line.startswith("    fpmd bench ")]
-    examples = [shlex.split(line)[2:] for line in lines if "[" not in line]
-    assert len(examples) == 10
-    for words in examples:
-        if "--out" in words:
-            del words[words.index("--out") :]
-        if "--rounds" in words:
-            del words[words.index("--rounds") :]
-        assert make_plan(words, 1).cells

@@ -1,4 +1,4 @@
-"""The worked example of docs/environments.md is complete, and does what the page says."""
+"""The worked example of docs/howto/your-own-task.md is complete, and does what the page says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from envs import registry
 from envs.physics.options import COMPILER_OPTIONS
 from envs.wrappers import VectorEnv
 
-PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "your-own-task.md"
 
 
 @pytest.fixture

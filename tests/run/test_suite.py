@@ -172,7 +172,7 @@ def small(tmp_path: Path) -> Suite:
 
 
 def names(small: Suite) -> list[str]:
-    return [f"{cell.task.name}/{cell.actor.name}" for cell in small.cells]
+    return [f"{cell.task.name}/{cell.algorithm.name}" for cell in small.cells]
 
 
 def test_a_suite_trains_scores_and_reports_every_cell(small: Suite, played: Played) -> None:
@@ -253,7 +253,7 @@ def test_the_command_stops_with_the_signals_code(
     played: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = load_suite("quick", []).cells[0]
-    played.stop_at = f"{first.task.name}/{first.actor.name}"
+    played.stop_at = f"{first.task.name}/{first.algorithm.name}"
     assert cli.main(["suite", "quick", f"runs={tmp_path}"]) == 128 + 15
     assert capsys.readouterr().err.endswith("fpmd: stopped\n")
 

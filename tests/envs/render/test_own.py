@@ -22,7 +22,7 @@ from envs.render.pixels import Camera, PixelEnv, Renderer
 from envs.render.video import Painter
 from envs.wrappers import Repeated
 
-PAGE = Path(__file__).parents[3] / "docs" / "environments.md"
+PAGE = Path(__file__).parents[3] / "docs" / "howto" / "your-own-task.md"
 RENDERERS = ("gl", "warp")
 
 MODEL = """<mujoco><worldbody>{}

@@ -1,0 +1,235 @@
+"""Pages name what is there: links, anchors, files, modules, settings, commands. Nothing is run."""
+
+import functools
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from fpmd_mjx import cli
+from fpmd_mjx.bench import plan
+from fpmd_mjx.bench.campaign import cells
+from fpmd_mjx.config.load import RENAMED, choices, load
+from fpmd_mjx.config.schema import ALGORITHMS, ConfigError
+from fpmd_mjx.run.suite import load_suite
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"`([^`\n]+)`")
+RUN_SH = ("help", "setup", "test", "gpu", "fpmd")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(text: str) -> str:
+    """A page without its code blocks."""
+    text = FENCE.sub("", text)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE):
+        shown = LINK.sub(lambda link: link[0][1:].partition("]")[0], heading).replace("`", "")
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        number = sum(1 for each in found if re.fullmatch(rf"{re.escape(slug)}(-\d+)?", each))
+        found.add(f"{slug}-{number}" if number else slug)
+    return found
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """The relative links of a page that lead nowhere."""
+    broken = []
+    for link in LINK.findall(SPAN.sub("", prose(text))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = unquote(link).partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if target.exists():
+            there = text if target == page else target.read_text() if anchor else ""
+            if not anchor or anchor in anchors(there):
+                continue
+        broken.append(link)
+    return broken
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command in the code blocks of a page that is one of this project."""
+    blocks = [body for kind, body in FENCE.findall(text) if kind in ("", "sh", "bash")]
+    lines = "".join(blocks).splitlines()
+    lines += [line[4:] for line in FENCE.sub("", text).splitlines() if line.startswith("    ")]
+    pattern = r"\s*(\./run\.sh|fpmd|python -m|python \w+\.py) "
+    return [shlex.split(line, comments=True) for line in lines if re.match(pattern, line)]
+
+
+def check(words: list[str]) -> None:
+    """Raises what the command would say to a mistake, before it does anything."""
+    program, rest = words[0], words[1:]
+    if program == "./run.sh":
+        command, *rest = rest
+        if command not in RUN_SH:
+            command, rest = "fpmd", ["suite", command, *rest]
+        if command == "gpu":
+            rest = ["bench", "campaign", "gpu", *rest]
+        if command not in ("gpu", "fpmd"):
+            return
+    elif program == "python" and rest[0] == "-m":
+        if importlib.util.find_spec(rest[1]) is None:
+            raise ConfigError(f"there is no module {rest[1]}")
+        return
+    elif program == "python":
+        rest = rest[1:]  # a file that is an `fpmd` with a task of its own
+    args = cli._arguments(rest)
+    if args.run is cli._train:
+        load(args.overrides)
+    elif args.run is cli._suite:
+        load_suite(args.name, args.overrides)
+    elif args.run is cli._bench:
+        plan.make_plan(args.words, args.rounds)
+    elif args.run is cli._campaign:
+        cells.load(args.name)
+    elif args.run in (cli._eval, cli._render):
+        cli._check_stored_policy(args)
+
+
+@functools.cache
+def keys() -> set[str]:
+    """All settings, and the groups that they are in."""
+    found: set[str] = set()
+
+    def add(node: object, prefix: str) -> None:
+        for key in getattr(node, "__dataclass_fields__", {}):
+            found.add(prefix + key)
+            add(getattr(node, key, None), f"{prefix}{key}.")
+
+    for algorithm in ALGORITHMS:
+        add(load([f"algorithm={algorithm}"]), "")
+    return found
+
+
+def unknown_settings(text: str) -> list[str]:
+    """Settings that a page names and that do not exist, such as those of earlier versions."""
+    known = keys()
+    groups = {key.partition(".")[0] for key in known if "." in key}
+    earlier = {key.partition(".")[0] for key in RENAMED}
+    pattern = rf"({'|'.join(sorted(groups | earlier))})\.[a-z_.]+"
+    named = [
+        word.partition("=")[0]
+        for span in SPAN.findall(prose(text))
+        for word in span.split()
+        if re.fullmatch(pattern, word.partition("=")[0]) and not word.endswith((".py", ".yaml"))
+    ]
+    # The rates of `fpmd bench` are named after parts of the program, one of which is a group, too.
+    return [key for key in named if key not in known and not key.endswith("_per_second")]
+
+
+def missing_files(text: str) -> list[str]:
+    """Paths that a page names and that are neither in the repository nor in the trainer."""
+    path = r"[\w.\-]+(?:/[\w.\-]+)*/(?:[\w\-]+\.(?:py|yaml))?"
+    elsewhere = ("runs/", "videos/", "gym/", "dmc/", "playground/", "mjx/", "mujoco")
+    named = [span for span in SPAN.findall(prose(text)) if re.fullmatch(path, span)]
+    return [
+        each
+        for each in named
+        if not each.startswith(elsewhere)
+        and not any((root / each).exists() for root in (ROOT, ROOT / "fpmd_mjx"))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page, page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_settings_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    assert unknown_settings(text) == []
+    assert missing_files(text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_modules_that_are_named_exist(page: Path) -> None:
+    for module in re.findall(r"python -m ([\w.]+)", page.read_text()):
+        assert importlib.util.find_spec(module), module
+
+
+load_once = functools.cache(lambda *words: load(list(words)))
+
+
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands share most of the settings that they load."""
+    monkeypatch.setattr(plan.configs, "load", lambda words: load_once(*words))
+
+
+@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.parametrize("page", [x for x in PAGES if commands(x.read_text())], ids=name)
+def test_commands_are_possible(page: Path) -> None:
+    for words in commands(page.read_text()):
+        try:
+            check(words)
+        except ConfigError as error:
+            pytest.fail(f"{shlex.join(words)}: {error}")
+        except SystemExit as end:
+            if end.code != 0:  # as --help has
+                pytest.fail(shlex.join(words))
+
+
+def test_the_layout_is_that_of_the_repository() -> None:
+    [tree] = re.findall(r"## Layout\n\n((?:    .*\n)+)", (ROOT / "README.md").read_text())
+    folder = ROOT
+    for line in tree.splitlines():
+        path = line.split()[0]
+        folder = folder if line.startswith("      ") else ROOT / path
+        assert (folder if folder == ROOT / path else folder / path).exists(), line
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    linked = {(ROOT / "docs" / link.partition("#")[0]).resolve() for link in LINK.findall(index)}
+    pages = {p for p in PAGES if p.parent.name in ("docs", "howto") and p.name != "README.md"}
+    assert pages <= linked
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fpmd train actor=fpmd_m", "actor is now called algorithm"),
+        ("fpmd bench learn improvement.candidates=8", "now called algorithm.candidates"),
+        ("fpmd bench speed", "benchmark speed is unknown"),
+        ("fpmd suite quik", "suite quik is unknown"),
+        ("./run.sh quik", "suite quik is unknown"),
+        ("fpmd eval runs/a --epoch worst", "--epoch=worst is not possible"),
+        ("python -m envs.tune", "no module envs.tune"),
+        ("fpmd bench campaign cpu", "campaign cpu is unknown"),
+    ],
+)
+def test_a_stale_command_is_found(words: str, message: str) -> None:
+    [found] = commands(f"```sh\n{words}   # a comment\n```\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check(found)
+
+
+def test_what_leads_nowhere_is_found() -> None:
+    text = "# A page\n\n[a](#a-page) [b](#b) [c](docs/none.md) [d](docs/fpmd.md#none) `[e](none)`\n"
+    assert broken_links(ROOT / "README.md", text) == ["#b", "docs/none.md", "docs/fpmd.md#none"]
+    text = "`learn.batch=8 noise.scale=1` `actor.time_power` `actor.lr` `actor/one_step_error`"
+    assert unknown_settings(text) == ["noise.scale", "actor.time_power"]
+    text = "`program.py` `flows/rectified.py` `actors/fpmd.py` `configs/actor/` `configs/task/`"
+    assert missing_files(text) == ["actors/fpmd.py", "configs/actor/"]
+
+
+def test_the_presets_of_the_reference_are_all_there_are() -> None:
+    [table] = re.findall(r"## Presets\n\n((?:\|.*\n)+)", (ROOT / "docs/settings.md").read_text())
+    first = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert sorted(SPAN.findall(" ".join(first))) == choices("preset")
