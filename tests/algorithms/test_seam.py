@@ -66,7 +66,9 @@ def test_td3_learns_in_the_same_program(td3: Program, tmp_path) -> None:
 def test_a_mode_that_an_algorithm_lacks_is_refused(td3: Program) -> None:
     policy = jax.eval_shape(td3.policy, td3.traced_init.out_info)
     for text in ("best_of_n", "steps=4", "one_step_sampled"):
-        with pytest.raises(ConfigError, match=f"mode={text} is none of .*: choose one of one_step"):
+        with pytest.raises(
+            ConfigError, match=f"mode={text} is not possible .*: choose one of one_step"
+        ):
             deployed_seeds(td3, Mode.parse(text), policy)
 
 
