@@ -193,7 +193,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"epoch {epoch} in {self._directory} does not fit this run:\n  "
                 + "\n  ".join(shown)
-                + "\nResume with the config that the run folder holds, or start a new run."
+                + "\nContinue with the settings and the version that saved it, or start a new run. "
+                "`fpmd eval` can still score its policy."
             )
         restored = {
             item: self._read(epoch, item, tree, document["arrays"][item])
