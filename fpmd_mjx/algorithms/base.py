@@ -8,7 +8,6 @@ All functions are for one seed; `program.py` maps them over the seed axis. Obser
 normalised, actions lie in [-1, 1]^d.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from fpmd_mjx.config.schema import ActorConfig, Config, ConfigError
+from fpmd_mjx.config.schema import MODE, ActorConfig, Config, ConfigError
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.normalizer import Normalizer
 from fpmd_mjx.data.replay import Batch
@@ -69,14 +68,12 @@ class Mode:
     @classmethod
     def parse(cls, text: str) -> "Mode":
         """`one_step`, `one_step_sampled`, `best_of_n` or `steps=K`; otherwise ConfigError."""
-        match = re.fullmatch(r"steps=([1-9]\d*)", text)
-        if match:
-            return cls("steps", int(match.group(1)))
-        if text in ("one_step", "one_step_sampled", "best_of_n"):
-            return cls(text)
-        raise ConfigError(
-            f"mode={text} is unknown: choose one_step, one_step_sampled, best_of_n or steps=K."
-        )
+        if not MODE.fullmatch(text):
+            raise ConfigError(
+                f"mode={text} is unknown: choose one_step, one_step_sampled, best_of_n or steps=K."
+            )
+        kind, _, steps = text.partition("=")
+        return cls(kind, int(steps or 1))
 
     def __str__(self) -> str:
         return f"steps={self.steps}" if self.kind == "steps" else self.kind

@@ -38,6 +38,9 @@ def group_file(group: str, name: str) -> Path:
     return configs_dir() / group / f"{name}.yaml"
 
 
+GROUPS = ("task", "algorithm", "preset")
+"""The groups of `configs/` that a run chooses a file of."""
+
 RENAMED = {
     "actor": "algorithm",
     "actor.name": "algorithm.name",
@@ -72,8 +75,12 @@ def load(overrides: list[str]) -> Config:
             raise ConfigError(f"'{override}' is not an override: write key=value.")
         if renamed(key) != key:
             raise ConfigError(f"{key} is now called {renamed(key)}: write {renamed(key)}={chosen}.")
-        if key in ("task", "algorithm", "preset") and chosen not in choices(key):
+        if key in GROUPS and chosen not in choices(key):
             raise ConfigError(_unknown(f"{key}={chosen}", chosen, choices(key), f"a known {key}"))
+        if key not in GROUPS and choices(key):
+            raise ConfigError(
+                f"{override} is not possible: a run chooses {', '.join(GROUPS)}; leave it out."
+            )
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in ALGORITHMS.items():
@@ -87,8 +94,7 @@ def load(overrides: list[str]) -> Config:
     assert isinstance(config, Config)
     validate(config)
     chosen_keys = [x.partition("=")[0] for x in overrides]
-    groups = ("task", "algorithm", "preset")
-    refuse_useless(config, [key for key in chosen_keys if key not in groups])
+    refuse_useless(config, [key for key in chosen_keys if key not in GROUPS])
     return config
 
 

@@ -96,7 +96,12 @@ class Deployed(struct.PyTreeNode):
 
         Returns:
             Actions (batch, action_size) float32 in the task's units.
+
+        Raises:
+            ValueError: if a mode with randomness gets no key.
         """
+        if key is None and self.mode != ONE_STEP:
+            raise ValueError(f"mode={self.mode} draws random numbers: give it a key.")
         layout = self.spec.layout
         obs = normalizer.apply(self.policy.normalizer, obs)
         action = self.spec.algorithm.act(self.policy, obs, key, self.mode)

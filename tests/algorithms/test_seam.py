@@ -11,7 +11,7 @@ from fpmd_mjx import algorithms
 from fpmd_mjx.algorithms.base import ONE_STEP, Mode
 from fpmd_mjx.config import rules, schema
 from fpmd_mjx.config.schema import Config, ConfigError
-from fpmd_mjx.evaluation.deploy import PolicySpec, deployed_seeds
+from fpmd_mjx.evaluation.deploy import PolicySpec, deployable, deployed_seeds
 from fpmd_mjx.program import Program, TrainState, assemble
 from fpmd_mjx.run import memory
 from fpmd_mjx.run.checkpoint import Checkpoints
@@ -82,6 +82,9 @@ def test_a_deployed_policy_maps_the_tasks_observation_to_the_tasks_action(plain)
     assert (layout.obs_shape, layout.action_low, layout.action_high) == ((3,), (-2.0,), (6.0,))
     assert type(layout).from_json(layout.to_json()) == layout
     obs = jax.random.normal(jax.random.key(0), (4, 7, 3))
+    first = jax.tree.map(lambda x: x[0], policy)
+    with pytest.raises(ValueError, match="mode=best_of_n draws random numbers: give it a key"):
+        deployable(first, spec, Mode("best_of_n"))(obs[0])
     deployed = deployed_seeds(program, ONE_STEP, policy)
     for seed in range(4):
         one = jax.tree.map(lambda x, seed=seed: x[seed], deployed)

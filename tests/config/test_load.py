@@ -246,6 +246,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["actor=fpmd_m"],
         ["actor is now called algorithm", "algorithm=fpmd_m"],
     ),
+    "a group that presets choose": (
+        ["preset_algorithm=cpu-fpmd_m"],
+        ["preset_algorithm=cpu-fpmd_m", "task, algorithm, preset", "leave it out"],
+    ),
     "an old key": (
         ["improvement.candidates=8"],
         ["improvement.candidates is now called algorithm.candidates", "algorithm.candidates=8"],

@@ -38,7 +38,7 @@ RESULTS = ROOT / "benchmarks" / "gpu"
 """Where results are committed: a folder for each kind of card."""
 
 _DISTRIBUTIONS = {"warp": "warp-lang", "mujoco_playground": "playground", "brax": "brax"}
-"""Packages that some cells need: their module, and their name in `logs.versions`."""
+"""Packages that some cells need: their module, and their name in `provenance.versions`."""
 
 INTERRUPTED = ("interrupted", "killed with its campaign", "the campaign's time was up")
 """Reasons of attempts that nothing was wrong with."""
