@@ -20,7 +20,7 @@ from fpmd_mjx.bench.plan import BENCHMARKS, NAMED_ONLY, PEERS, make_plan
 from fpmd_mjx.config.schema import ConfigError
 from fpmd_mjx.run.process import collect_garbage_rarely
 
-CAMPAIGN = "bench campaign"
+CAMPAIGN, AGENT = "bench campaign", "bench agent"
 
 CLOSED_PIPE = 128 + 13
 """Exit code when the reader of the output has ended, the same as after SIGPIPE."""
@@ -55,8 +55,8 @@ def _main(argv: list[str] | None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:2] == CAMPAIGN.split():  # a bench takes any words, so this is a command
-        argv = [CAMPAIGN, *argv[2:]]
+    if " ".join(argv[:2]) in (CAMPAIGN, AGENT):  # a bench takes any words, so these are commands
+        argv = [" ".join(argv[:2]), *argv[2:]]
     args, rest = parser.parse_known_args(argv)
     # argparse takes positional words in one piece, and returns those after an option as the rest.
     words = getattr(args, "words", None)
@@ -87,6 +87,7 @@ def _parser() -> _Parser:
     for add in (_add_train, _add_eval, _add_render, _add_suite, _add_tasks, _add_bench):
         add(commands)
     _add_campaign(commands)
+    _add_agent(commands)
     _add_report(commands)
     return parser
 
@@ -249,6 +250,31 @@ def _add_campaign(commands: Any) -> None:
     campaign.set_defaults(run=_campaign)
 
 
+def _add_agent(commands: Any) -> None:
+    agent = _command(
+        commands,
+        AGENT,
+        "compare what settings learn: scores, falls and costs, on one set of tasks",
+        "wide='critic.hidden=[256,256]' narrow='critic.hidden=[128,128]'",
+        "m='algorithm=fpmd_m' r='algorithm=fpmd_r' --task dmc/cheetah_run --seeds 4 --jobs 2",
+        description="Trains every setting on every task of configs/yardstick/NAME.yaml, and "
+        "compares the others with the first. A run that ended before with this program is not "
+        "trained again.",
+    )
+    agent.add_argument("settings", nargs="+", metavar="NAME='key=value ...'")
+    agent.add_argument("--on", default="tuning", metavar="YARDSTICK", help="default: tuning")
+    agent.add_argument("--task", nargs="+", default=[], metavar="TASK", help="these alone")
+    agent.add_argument("--seeds", type=int, help="runs of each task; default: the yardstick's")
+    agent.add_argument(
+        "--env-steps", type=int, metavar="N", help="of each run; default: the yardstick's"
+    )
+    agent.add_argument("--jobs", type=int, default=1, help="runs side by side, on CPUs; default: 1")
+    agent.add_argument(
+        "--out", type=Path, default=Path("runs/agent"), metavar="FOLDER", help="default: runs/agent"
+    )
+    agent.set_defaults(run=_agent)
+
+
 def _add_report(commands: Any) -> None:
     report = _command(
         commands,
@@ -389,6 +415,22 @@ def _campaign(args: argparse.Namespace) -> int:
     )
     failures: list[int] = []
     return _finish(lambda: failures.append(run_campaign(args.name, options))) or int(any(failures))
+
+
+def _agent(args: argparse.Namespace) -> int:
+    from fpmd_mjx.bench.agent import yardstick
+
+    for name in ("seeds", "env_steps", "jobs"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} {value} is not possible: give at least 1.")
+    chosen = yardstick.load(args.on, args.task, args.seeds, args.env_steps)
+    settings = yardstick.parse_settings(args.settings, chosen)
+    _quiet()
+    from fpmd_mjx.bench.agent.run import measure
+
+    return _finish(lambda: measure(chosen, settings, args.out, args.jobs))
 
 
 def _report(args: argparse.Namespace) -> int:

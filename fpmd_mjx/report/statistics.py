@@ -1,5 +1,6 @@
 """Statistics of returns."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,27 @@ def summarize(returns: np.ndarray, env_steps: int) -> dict[str, Any]:
         "episodes": int(returns.shape[1]),
         "env_steps": env_steps,
     }
+
+
+def stratified_bootstrap(
+    scores: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    repetitions: int = 10_000,
+    seed: int = 0,
+) -> list[float]:
+    """95 % percentile interval of a statistic over tasks (Agarwal et al., arXiv 2108.13264).
+
+    Seeds are drawn with replacement within each task; tasks are not drawn.
+
+    Args:
+        scores: (tasks, seeds, ...). What follows the second axis is drawn together, such as two
+            settings of the same seed.
+        statistic: of samples (repetitions, tasks, seeds, ...): (repetitions,).
+        repetitions: samples that are drawn.
+        seed: of the draws.
+    """
+    scores = np.asarray(scores, np.float64)
+    tasks, seeds = scores.shape[:2]
+    drawn = np.random.default_rng(seed).integers(seeds, size=(repetitions, tasks, seeds))
+    found = statistic(scores[np.arange(tasks)[:, None], drawn])
+    return [float(x) for x in np.percentile(found, [2.5, 97.5])]
