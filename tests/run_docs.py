@@ -45,14 +45,23 @@ SIZES = {
 IMAGES = {"pixels.size": "20", "pixels.channels": "4", "pixels.trunk": "8"}
 """Those of the presets that end in `_pixels`, too."""
 
-PEER_SIZES = {"peer_divisor": "128", "target": "0"}
-"""Those of benchmarks against peers, too. A target of 0 is reached at once."""
+PEER_SIZES = {
+    "peers-speed": {"peer_divisor": "128"},
+    "peers-return": {"peer_divisor": "128", "target": "0"},  # a return that is reached at once
+}
+"""Those of benchmarks against peers, too."""
+
+PEER_DEFAULTS = {"task": "playground/CartpoleSwingup", "peer": "sac,ppo"}
+"""Those of benchmarks against peers where the command says nothing."""
 
 MOST_VALUES = 2
 """Of a key with several values, such as task=a,b,c."""
 
 PARITY = {"dmc/*": "dmc/pendulum_swingup", "gym/Ant-v5": "gym/InvertedPendulum-v5"}
 """Tasks that are measured in seconds, in place of those of a command."""
+
+OF_OTHERS = {"pip": "installs packages", "tensorboard": "serves until it is interrupted"}
+"""Why programs that are not of this project are not run."""
 
 LIMIT = 900
 """Seconds after which a command is ended."""
@@ -80,7 +89,7 @@ def toy(words: list[str]) -> list[str]:
         case ["train" | "suite", *settings]:
             return _resized(words, _sizes(settings))
         case ["bench", *settings]:
-            return [*_option(_resized(words, _sizes(settings)), "--rounds", "1")]
+            return _option(_resized(words, _sizes(settings)), "--rounds", "1")
         case ["eval", *_]:
             return _option(words, "--episodes", "1")
         case ["render", *_]:
@@ -97,13 +106,10 @@ def _sizes(settings: list[str]) -> dict[str, str]:
     if any(re.fullmatch(r"preset=\w+_pixels", word) for word in settings):
         sizes |= IMAGES
     for peers in keys & PEERS.keys():
-        sizes |= PEER_SIZES if peers == "peers-return" else {"peer_divisor": "128"}
-        if "task" not in keys:
-            sizes["task"] = "playground/CartpoleSwingup"
-        if "peer" not in keys:
-            sizes["peer"] = "sac,ppo"
-        for fixed in PEERS[peers].fixed:
-            sizes.pop(fixed.partition("=")[0], None)
+        fixed = {word.partition("=")[0] for word in PEERS[peers].fixed}
+        defaults = {key: value for key, value in PEER_DEFAULTS.items() if key not in keys}
+        sizes = {key: value for key, value in sizes.items() if key not in fixed}
+        sizes |= PEER_SIZES[peers] | defaults
     return sizes
 
 
@@ -134,8 +140,7 @@ def reason_not_to_run(step: Command | Program) -> str:
     if isinstance(step, Program):
         return "" if re.search(r"^(import|from) ", step.code, re.MULTILINE) else "a fragment"
     if not step.ours:
-        reasons = {"pip": "installs packages", "tensorboard": "serves until it is interrupted"}
-        return reasons[step.words[0]]
+        return OF_OTHERS[step.words[0]]
     if "kernels" in step.words and importlib.util.find_spec("jax_cuda13_plugin") is None:
         return "needs JAX's CUDA plugin"
     return ""

@@ -237,7 +237,13 @@ def test_other_commands_run_as_they_are(words: str) -> None:
     assert toy(words.split()) == words.split()
 
 
-def test_steps_that_are_not_run_have_a_reason() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_step_is_run_or_has_a_reason(page: Path) -> None:
+    for step in steps(page.read_text()):
+        assert isinstance(reason_not_to_run(step), str)
+
+
+def test_reasons() -> None:
     assert reason_not_to_run(Program("1 + 1\n", "")) == "a fragment"
     assert reason_not_to_run(Command(["pip", "install", "a"], ours=False)) == "installs packages"
     assert reason_not_to_run(Command(["fpmd", "tasks"], ours=True)) == ""
