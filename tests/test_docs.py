@@ -1,4 +1,7 @@
-"""Pages name what is there: links, anchors, files, modules, settings, commands. Nothing is run."""
+"""Pages name what is there: links, anchors, files, modules, settings, commands.
+
+`python -m tests.run_docs` runs the commands; here nothing is run.
+"""
 
 import functools
 import importlib.util
@@ -16,17 +19,12 @@ from fpmd_mjx.config.load import RENAMED, choices, load
 from fpmd_mjx.config.schema import ALGORITHMS, ConfigError
 from fpmd_mjx.run.suite import load_suite
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")]
+from .pages import PAGES, ROOT, Command, Program, arguments, commands, name, steps
+from .run_docs import reason_not_to_run, toy
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
-RUN_SH = ("help", "setup", "test", "gpu", "fpmd")
-
-
-def name(page: Path) -> str:
-    return str(page.relative_to(ROOT))
 
 
 def prose(text: str) -> str:
@@ -62,33 +60,14 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken
 
 
-def commands(text: str) -> list[list[str]]:
-    """The words of every command in the code blocks of a page that is one of this project."""
-    blocks = [body for kind, body in FENCE.findall(text) if kind in ("", "sh", "bash")]
-    lines = "".join(blocks).splitlines()
-    lines += [line[4:] for line in FENCE.sub("", text).splitlines() if line.startswith("    ")]
-    pattern = r"\s*(\./run\.sh|fpmd|python -m|python \w+\.py) "
-    return [shlex.split(line, comments=True) for line in lines if re.match(pattern, line)]
-
-
 def check(words: list[str]) -> None:
     """Raises what the command would say to a mistake, before it does anything."""
-    program, rest = words[0], words[1:]
-    if program == "./run.sh":
-        command, *rest = rest
-        if command not in RUN_SH:
-            command, rest = "fpmd", ["suite", command, *rest]
-        if command == "gpu":
-            rest = ["bench", "campaign", "gpu", *rest]
-        if command not in ("gpu", "fpmd"):
-            return
-    elif program == "python" and rest[0] == "-m":
-        if importlib.util.find_spec(rest[1]) is None:
-            raise ConfigError(f"there is no module {rest[1]}")
+    if words[:2] == ["python", "-m"] and importlib.util.find_spec(words[2]) is None:
+        raise ConfigError(f"there is no module {words[2]}")
+    fpmd = arguments(words)
+    if fpmd is None:
         return
-    elif program == "python":
-        rest = rest[1:]  # a file that is an `fpmd` with a task of its own
-    args = cli._arguments(rest)
+    args = cli._arguments(fpmd)
     if args.run is cli._train:
         load(args.overrides)
     elif args.run is cli._suite:
@@ -176,13 +155,14 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", [x for x in PAGES if commands(x.read_text())], ids=name)
 def test_commands_are_possible(page: Path) -> None:
     for words in commands(page.read_text()):
-        try:
-            check(words)
-        except ConfigError as error:
-            pytest.fail(f"{shlex.join(words)}: {error}")
-        except SystemExit as end:
-            if end.code != 0:  # as --help has
-                pytest.fail(shlex.join(words))
+        for each in (words, toy(words)):
+            try:
+                check(each)
+            except ConfigError as error:
+                pytest.fail(f"{shlex.join(each)}: {error}")
+            except SystemExit as end:
+                if end.code != 0:  # as --help has
+                    pytest.fail(shlex.join(each))
 
 
 def test_the_layout_is_that_of_the_repository() -> None:
@@ -218,6 +198,55 @@ def test_a_stale_command_is_found(words: str, message: str) -> None:
     [found] = commands(f"```sh\n{words}   # a comment\n```\n")
     with pytest.raises(ConfigError, match=re.escape(message)):
         check(found)
+
+
+def test_steps_of_a_page_are_in_order() -> None:
+    text = (
+        "```sh\nls   # a comment\nfpmd tasks\n```\n\n    a tree's file\n    ./run.sh quick\n\n"
+        "<!-- a.py -->\n```python\nimport a\n```\n\n```python\n1 + 1\n```\n"
+    )
+    assert list(steps(text)) == [
+        Command(["ls"], ours=False),
+        Command(["fpmd", "tasks"], ours=True),
+        Command(["./run.sh", "quick"], ours=True),
+        Program("import a\n", "a.py"),
+        Program("1 + 1\n", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("fpmd train actor.hidden=[128,64] seeds=2", "seeds=2 actor.hidden=[16]"),
+        ("fpmd train preset=cpu_pixels", "preset=cpu_pixels pixels.size=20"),
+        ("./run.sh quick", "quick env_steps=64"),
+        ("fpmd bench physics num_envs=8,32,128 task=a,b,c", "task=a,b num_envs=4,8 --rounds 1"),
+        ("fpmd bench peers-return --rounds 5", "target=0 peer=sac,ppo --rounds 1"),
+        ("./run.sh fpmd eval runs/a --episodes 20", "runs/a --episodes 1"),
+        ("python a.py render runs/a -o a.mp4", "a.mp4 --episodes 1 --size 64"),
+        ("./run.sh gpu --minutes 15", "--minutes 15 --rehearse --cell ceilings"),
+    ],
+)
+def test_commands_have_a_toy_size(words: str, parts: str) -> None:
+    found = iter(toy(words.split()))
+    assert all(part in found for part in parts.split())  # in this order
+
+
+@pytest.mark.parametrize("words", ["./run.sh setup", "fpmd report a.json", "fpmd train --help"])
+def test_other_commands_run_as_they_are(words: str) -> None:
+    assert toy(words.split()) == words.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_step_is_run_or_has_a_reason(page: Path) -> None:
+    for step in steps(page.read_text()):
+        assert isinstance(reason_not_to_run(step), str)
+
+
+def test_reasons() -> None:
+    assert reason_not_to_run(Program("1 + 1\n", "")) == "a fragment"
+    assert reason_not_to_run(Command(["pip", "install", "a"], ours=False)) == "installs packages"
+    assert reason_not_to_run(Command(["fpmd", "tasks"], ours=True)) == ""
 
 
 def test_what_leads_nowhere_is_found() -> None:
