@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from fpmd_mjx.bench.agent.yardstick import CHOSEN
 from fpmd_mjx.bench.campaign.cells import REHEARSAL
 from fpmd_mjx.bench.plan import PEERS
 from tests.pages import PAGES, ROOT, Command, Program, arguments, name, steps
@@ -60,6 +61,9 @@ MOST_VALUES = 2
 PARITY = {"dmc/*": "dmc/pendulum_swingup", "gym/Ant-v5": "gym/InvertedPendulum-v5"}
 """Tasks that are measured in seconds, in place of those of a command."""
 
+YARDSTICK_TASKS = ("dmc/cartpole_swingup", "dmc/reacher_hard")
+"""Tasks of every yardstick."""
+
 OF_OTHERS = {"pip": "installs packages", "tensorboard": "serves until it is interrupted"}
 """Why programs that are not of this project are not run."""
 
@@ -86,6 +90,18 @@ def toy(words: list[str]) -> list[str]:
         case ["bench", "campaign", *_]:
             rehearse = [] if "--rehearse" in words else ["--rehearse"]
             return [*words, *rehearse, "--cell", "ceilings"]
+        case ["bench", "agent", *_]:
+            sizes = {key: value for key, value in SIZES.items() if key not in CHOSEN}
+            tiny = " ".join(f"{key}={value}" for key, value in sizes.items())
+            words = [f"{word} {tiny}" if "=" in word else word for word in words]
+            for option, value in (("--seeds", "1"), ("--env-steps", SIZES["env_steps"])):
+                words = _option(words, option, value)
+            return [
+                *_without(words, "--task"),
+                "--task",
+                "dmc/cartpole_swingup",
+                "dmc/reacher_hard",
+            ]
         case ["train" | "suite", *settings]:
             return _resized(words, _sizes(settings))
         case ["bench", *settings]:
@@ -125,6 +141,15 @@ def _resized(words: list[str], sizes: dict[str, str]) -> list[str]:
         else:
             kept.append(key + equals + ",".join(values))
     return kept + [f"{key}={value}" for key, value in sizes.items()]
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """`words` without an option of any number of values."""
+    if option not in words:
+        return words
+    at = words.index(option)
+    end = next((i for i in range(at + 1, len(words)) if words[i].startswith("--")), len(words))
+    return words[:at] + words[end:]
 
 
 def _option(words: list[str], option: str, value: str) -> list[str]:

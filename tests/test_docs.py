@@ -14,6 +14,7 @@ import pytest
 
 from fpmd_mjx import cli
 from fpmd_mjx.bench import plan
+from fpmd_mjx.bench.agent import yardstick
 from fpmd_mjx.bench.campaign import cells
 from fpmd_mjx.config.load import RENAMED, choices, load
 from fpmd_mjx.config.schema import ALGORITHMS, ConfigError
@@ -76,6 +77,9 @@ def check(words: list[str]) -> None:
         plan.make_plan(args.words, args.rounds)
     elif args.run is cli._campaign:
         cells.load(args.name)
+    elif args.run is cli._agent:
+        chosen = yardstick.load(args.on, args.task, args.seeds, args.env_steps)
+        yardstick.parse_settings(args.settings, chosen)
     elif args.run in (cli._eval, cli._render):
         cli._check_stored_policy(args)
 

@@ -15,7 +15,7 @@ from fpmd_mjx.config.schema import Config, ConfigError
 _KEYS = {"description", "seeds", "episodes", "evaluations", "tasks"}
 _TASK_KEYS = {"env_steps", "random", "solved"}
 
-_CHOSEN = ("task", "seeds", "env_steps", "epoch_steps", "eval.episodes", "eval.every", "eval.modes")
+CHOSEN = ("task", "seeds", "env_steps", "epoch_steps", "eval.episodes", "eval.every", "eval.modes")
 """Settings that the yardstick chooses."""
 
 
@@ -122,7 +122,7 @@ def parse_settings(words: Sequence[str], yardstick: Yardstick) -> dict[str, tupl
             raise ConfigError(f"{name} is given twice: choose another name.")
         overrides = tuple(shlex.split(text))
         for key in (override.partition("=")[0] for override in overrides):
-            if key in _CHOSEN:
+            if key in CHOSEN:
                 raise ConfigError(f"bench agent chooses {key} itself: leave it out of {name}.")
         for task in yardstick.tasks:
             yardstick.config(task, overrides)  # raises
