@@ -312,7 +312,7 @@ def test_numbers_of_the_table(tmp_path: Path) -> None:
         "| y.ratio | - | 0.123 |",
         "| y.gone | - | - |",
         "",
-        "Medians of 5 turns (with the quartiles); what has none was measured once.",
+        "Medians of 5 turns (with the quartiles). Values without quartiles were measured once.",
     ]
 
 
