@@ -260,7 +260,7 @@ def test_an_interruption_leaves_what_was_measured(
         "physics.env_steps_per_second",
         "learn.updates_per_second",
     }
-    assert "Interrupted: what was measured until then" in tables.render([out])
+    assert "Interrupted: these values are of fewer turns" in tables.render([out])
 
 
 def test_an_interruption_before_anything_was_measured_leaves_earlier_results(
