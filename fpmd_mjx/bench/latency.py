@@ -159,7 +159,7 @@ def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
 
 
 def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
-    """What to time, and the network calls per action of each selection."""
+    """The work to time, and the network calls per action of each selection."""
     found = selections(program)
     obs_shape = program.vector.env.spec.obs_shape
     chunks = [Latency(each, batch, obs_shape) for batch in BATCHES for each in found]

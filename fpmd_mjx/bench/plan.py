@@ -137,7 +137,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and how.
+    """The benchmarks to measure, and how.
 
     benchmarks: names in `BENCHMARKS`; cells: in the order of the grid; rounds: repetitions of each
     measurement; empty_caches: whether `target`, `curve`, `peers-speed` and `peers-return` start

@@ -128,7 +128,7 @@ class Results:
             return "bench interrupted before anything was measured"
         self.write(complete=False)
         where = "printed" if self._out is None else f"printed, and written to {self._out}"
-        return f"bench interrupted; what was measured until then is {where}"
+        return f"bench interrupted; the results so far are {where}"
 
     def content(self, complete: bool) -> dict[str, Any]:
         """The results for JSON. complete: whether the plan was carried out to its end.

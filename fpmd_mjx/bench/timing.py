@@ -21,7 +21,7 @@ class Work(Protocol):
 
 
 class Runnable(Protocol):
-    """What can take turns."""
+    """Work that can take turns."""
 
     def run(self) -> None:
         """Does one chunk of work and returns when it is done. The next call goes on from there."""

@@ -19,7 +19,7 @@ Field = Callable[..., jax.Array]
 
 
 class Flow(Protocol):
-    """What a flow policy needs. one_step_times: the times of the only network call in
+    """A flow of a policy. one_step_times: the times of the only network call in
     `sample(field, x, 1)`."""
 
     @property

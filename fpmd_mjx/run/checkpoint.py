@@ -5,8 +5,8 @@ Each epoch's checkpoint holds up to four orbax items: `state` (the train state w
 table of all arrays). An epoch that is kept for its score alone has `policy` and `meta`.
 
 Arrays are stored flat, by their path in the tree, so that a mismatch is reported by name. Orbax
-cannot store None, arrays of size 0 and typed PRNG keys: the first two are made anew from the
-template, and keys are stored as their data.
+cannot store None, arrays of size 0 and typed PRNG keys: the first two come from the template, and
+keys are stored as their data.
 """
 
 import json

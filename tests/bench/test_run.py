@@ -249,8 +249,7 @@ def test_an_interruption_leaves_what_was_measured(
     assert cli.main(words) == 130
     shown = capsys.readouterr()
     assert shown.err.endswith(
-        "\nfpmd: bench interrupted; what was measured until then is printed, and written to "
-        f"{out}\n"
+        f"\nfpmd: bench interrupted; the results so far are printed, and written to {out}\n"
     )
     assert "learn.updates_per_second" in shown.out
     content = json.loads(out.read_text())

@@ -76,8 +76,8 @@ def block(text: str, name: str, content: str) -> str:
 def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
     """The rows of one cell.
 
-    A figure that no card has is left out, unless the cell has no figure at all: it is a bound
-    whose value was measured, or the device does not report it.
+    A figure that no card has is left out: another figure has its content, or this kind of device
+    does not report it. A cell without figures keeps its first row.
     """
     rows = [
         (label, [record and _shown(record, metric) for record in records])
