@@ -37,9 +37,8 @@ class Starts(struct.PyTreeNode):
 class VectorState(struct.PyTreeNode):
     """The state of all environments; (seeds, num_envs, ...) but for `starts`.
 
-    env: states of the tasks; clock: steps since the reset; ret: return so far; whole: whether the
-    episode began with a clock of 0, see `VectorEnv.init`; starts: reset states of the next
-    episodes.
+    env: states of the tasks; clock: steps since the reset; ret: return so far; whole: False in the
+    shortened first episode, see `VectorEnv.init`; starts: reset states of the next episodes.
     """
 
     env: State
