@@ -1,4 +1,4 @@
-"""Exact MJX ports of gymnasium's and dm_control's MuJoCo tasks, and the originals to compare with.
+"""Exact MJX ports of gymnasium's and dm_control's MuJoCo tasks, and their originals.
 
 env = envs.make("dmc/cartpole_swingup")
 states = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 64))

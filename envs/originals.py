@@ -1,4 +1,4 @@
-"""The original simulators (C MuJoCo) of gymnasium and dm_control behind one small interface."""
+"""The original simulators of gymnasium and dm_control (C MuJoCo) with one small interface."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ class RealEnv(Protocol):
     def act(self) -> np.ndarray: ...
 
     def reset(self, seed: int | None = None) -> np.ndarray:
-        """Starts an episode, from the original's stream of random numbers if seed is None."""
+        """Starts an episode, and returns the observation. If seed is None, the original continues
+        its random numbers."""
         ...
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
         """Returns (obs, reward, terminated, truncated).
 
         Raises:
-            RuntimeError: if the episode is over, or has not begun.
+            RuntimeError: if no episode is under way.
         """
         ...
 
@@ -59,12 +60,12 @@ class RealEnv(Protocol):
     ) -> np.ndarray:
         """Puts the physics into a state as a reset would, and returns the observation.
 
-        Begins an episode if none is under way; otherwise its clock runs on.
+        Begins an episode if none is under way. Otherwise its clock goes on.
         """
         ...
 
     def render(self, size: int, camera: int) -> np.ndarray:
-        """Returns what OpenGL draws of the current state: (size, size, 3) uint8, RGB.
+        """Returns an image of the current state by OpenGL: (size, size, 3) uint8, RGB.
 
         Raises:
             NotImplementedError: if the task is gymnasium's.
@@ -74,14 +75,14 @@ class RealEnv(Protocol):
 
 
 def make_real(name: str) -> RealEnv:
-    """Builds the original of a task, whether or not a port of it exists here.
+    """Builds the original of a task, with or without a port here.
 
     Args:
         name: "gym/<gymnasium id>" or "dmc/<domain>_<task>".
 
     Raises:
         UnknownTaskError: if neither package has the task.
-        NoOriginalError: if the task is Playground's, or was registered.
+        NoOriginalError: if the task is Playground's, or registered without an original.
     """
     if name.startswith(PREFIX) or (name in tasks() and not has_original(name)):
         raise NoOriginalError(name)
@@ -94,7 +95,7 @@ def make_real(name: str) -> RealEnv:
 
 
 class _Original:
-    """What both kinds of originals have in common."""
+    """The common part of both kinds of originals."""
 
     data: mujoco.MjData
     _running = False
@@ -122,7 +123,7 @@ class _GymEnv(_Original):
 
         try:
             with warnings.catch_warnings(), without_deprecation_notices():
-                # v4 tasks are asked for by name, so the hint that v5 exists is noise.
+                # gymnasium warns of v4 tasks, which are chosen by name here.
                 warnings.simplefilter("ignore")
                 self._env = gymnasium.make(gym_id, disable_env_checker=True)
         except gymnasium.error.UnregisteredEnv as error:
@@ -158,7 +159,7 @@ class _GymEnv(_Original):
         return np.asarray(env._get_obs(), np.float32)
 
     def render(self, size: int, camera: int) -> np.ndarray:
-        raise NotImplementedError("Only tasks of dm_control are seen in pixels: choose a dmc/ one.")
+        raise NotImplementedError("Only tasks of dm_control have images: choose a dmc/ one.")
 
 
 class _DmControlEnv(_Original):
@@ -185,7 +186,7 @@ class _DmControlEnv(_Original):
         return _flatten(self._env.reset().observation)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
-        # dm_control would silently begin the next episode and drop the action.
+        # dm_control would begin the next episode and ignore the action.
         self._expect_an_episode()
         result = self._env.step(np.asarray(action))
         self._running = not result.last()
@@ -209,13 +210,13 @@ class _DmControlEnv(_Original):
         _expect_opengl()
         try:
             image = self._env.physics.render(height=size, width=size, camera_id=camera)
-        except mujoco.FatalError as error:  # there is a library, but no display that works
+        except mujoco.FatalError as error:  # there is a library, but no working display
             raise NoOpenGLError(f"OpenGL does not start ({error}): {_INSTALL}") from error
-        return np.array(image)  # the next one is drawn into the same memory
+        return np.array(image)  # a copy, because the next image overwrites the memory
 
 
 class _Wrapped:
-    """An original with something changed: everything else is its own."""
+    """An original of which a subclass changes a part."""
 
     def __init__(self, env: RealEnv) -> None:
         self._env = env
@@ -225,7 +226,7 @@ class _Wrapped:
 
 
 class RepeatedReal(_Wrapped):
-    """An original with actions that last `count` control steps, as `wrappers.Repeated`."""
+    """An original with actions that last `count` control steps, like `wrappers.Repeated`."""
 
     def __init__(self, env: RealEnv, count: int) -> None:
         super().__init__(env)
@@ -242,7 +243,7 @@ class RepeatedReal(_Wrapped):
 
 
 class RealInPixels(_Wrapped):
-    """An original of dm_control observed in the last images that OpenGL draws, as
+    """An original of dm_control with its last images by OpenGL as observation, like
     `pixels.PixelEnv`."""
 
     def __init__(self, env: RealEnv, size: int, camera: int, frames: int) -> None:
@@ -268,10 +269,10 @@ def _flatten(observation: dict[str, Any]) -> np.ndarray:
 
 
 class NoOpenGLError(RuntimeError):
-    """dm_control cannot draw; the message says why, and what to do."""
+    """dm_control cannot draw; the message has the reason and the remedy."""
 
     def __init__(self, reason: str) -> None:
-        """Args are what the message says after "because"."""
+        """reason: the message's text after "because"."""
         super().__init__(f"dm_control draws no images here, because {reason}.")
 
 
@@ -279,7 +280,7 @@ _INSTALL = "install a library of it, such as libegl1, or libosmesa6 with MUJOCO_
 
 
 def _suite() -> Any:
-    """dm_control's suite, whose tasks are simulated with or without OpenGL."""
+    """dm_control's suite, which simulates its tasks with or without OpenGL."""
     _why_no_opengl()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -289,11 +290,12 @@ def _suite() -> Any:
 
 @functools.cache
 def _why_no_opengl() -> str | None:
-    """Imports what dm_control draws with, and returns why it cannot, with the remedy.
+    """Imports dm_control's renderer. Returns the reason why it cannot draw, with the remedy, or
+    None.
 
-    The first import settles it for the whole process: where there is no display, and the user did
-    not choose, by EGL, which needs none. `MUJOCO_GL` is left as it was, because other processes
-    settle it for themselves.
+    The first import chooses the renderer for the whole process. If the user did not choose and
+    there is no display, it is EGL, which needs none. `MUJOCO_GL` is restored afterwards, because
+    child processes choose for themselves.
     """
     chosen, reason = os.environ.get("MUJOCO_GL"), None
     if chosen is None and "DISPLAY" not in os.environ:
@@ -327,10 +329,10 @@ def _expect_opengl() -> None:
 
 
 def opengl_physics(model: mujoco.MjModel) -> Any:
-    """Returns dm_control's physics of a model, whose `render` draws with OpenGL.
+    """Returns dm_control's physics of a model. Its `render` draws with OpenGL.
 
     Raises:
-        NoOpenGLError: if there is none.
+        NoOpenGLError: if there is no OpenGL.
     """
     _expect_opengl()
     from dm_control import mujoco as dm_mujoco

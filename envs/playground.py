@@ -1,13 +1,13 @@
 """MuJoCo Playground's registry as tasks: `make("playground/CheetahRun")`.
 
-Playground's versions of dm_control's tasks are tasks of their own (Euler for RK4, other time steps,
-few solver iterations): results on `playground/...` and on `dmc/...` do not belong in one table.
+Playground's versions of dm_control's tasks are other tasks (Euler instead of RK4, other time steps,
+few solver iterations). Results on `playground/...` do not compare with results on `dmc/...`.
 
 The adapter calls the registry's environment. It changes the order in which XLA may do the
-factorizations of a step (`physics.fixes.integration`), and what MJX-Warp tells on stderr. What its
-training wrappers add is left out: there, episodes start again at the one state that each simulation
-was given first, and a time limit is reported as an end; here the wrappers of `envs` deal fresh
-starts and keep the two apart, as for any task.
+factorizations of a step (`physics.fixes.integration`), and the messages of MJX-Warp on stderr. It
+leaves Playground's training wrappers out: they start all episodes of a simulation at the same
+state, and report a time limit as a termination. The wrappers of `envs` give every episode a fresh
+reset state, and distinguish truncations from terminations.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def _registry() -> Any:
     return registry
 
 
-# Context variables are seen by the thread that sets them only: what other threads trace meanwhile
-# keeps MJX's own step.
+# A context variable changes only in the thread that sets it: other threads keep MJX's own step.
 _ours = contextvars.ContextVar("ours", default=False)
 _lock = threading.Lock()
 _users = 0
@@ -61,10 +60,10 @@ _users = 0
 
 @contextlib.contextmanager
 def _our_steps() -> Iterator[None]:
-    """Tasks of Playground that this thread traces inside step with `physics.fixes.integration`.
+    """Playground's tasks step with `physics.fixes.integration` if this thread traces them inside.
 
-    Playground looks `mjx` up in one module. While any thread is inside, what it finds there
-    chooses the step by context; afterwards it is MJX again.
+    Playground looks `mjx` up in one module. While any thread is inside, a replacement there chooses
+    the step by context. Afterwards it is MJX again.
     """
     global _users
     from mujoco_playground._src import mjx_env
@@ -91,21 +90,21 @@ def _step_by_context(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 class PlaygroundEnv(Env):
     """One task of the registry.
 
-    Actions lie in [-1, 1]; of an observation with several parts the one named `state` is seen,
-    which is the policy's. A task's own action repeat is part of it.
+    Actions are in [-1, 1]. If an observation has several parts, only `state` is used, which is the
+    policy's. The task includes its own action repeat.
 
-    `State.task` holds Playground's state without what a step computes anew in any case: MJX's
-    private fields, which on warp are shared by a whole batch and could not be reset alone.
+    `State.task` holds Playground's state without MJX's private fields. A step computes them again.
+    On warp a whole batch shares them, so that a single environment could not reset them.
     """
 
     def __init__(self, name: str, **options: Unpack[PhysicsOptions]) -> None:
-        """Loads a task: the part of its name behind `PREFIX`.
+        """Loads a task. name: without `PREFIX`.
 
         Raises:
-            ModuleNotFoundError: if Playground, or the backend asked for, is not installed.
-            UnsupportedModelError: for options that the task itself decides, its backend included
-                where its configuration has none, for a graph mode with impl=jax, and for tasks that
-                do not load.
+            ModuleNotFoundError: if Playground or the backend is not installed.
+            UnsupportedModelError: for options that the task itself chooses, such as the backend of
+                a task without this setting; for a graph mode with impl=jax; and if the task does
+                not load.
             ValueError: if there is no such backend or graph mode.
         """
         graph_mode, asked = options.pop("graph_mode", None), options.pop("impl", "auto")
@@ -126,14 +125,14 @@ class PlaygroundEnv(Env):
                         f"{option}={value!r}: leave {option} out."
                     )
         if impl == "warp":
-            importlib.import_module(".physics.warp", __package__)  # where Warp is told to be quiet
+            importlib.import_module(".physics.warp", __package__)  # switches Warp's greeting off
         try:
             with _older_names():
                 self._env = registry.load(
                     name, config, {"impl": impl} if "impl" in config else None
                 )
         except Exception as error:
-            # Locomotion and manipulation tasks fetch their robots' models when first loaded.
+            # Locomotion and manipulation tasks download their robots' models at their first use.
             raise UnsupportedModelError(
                 f"{PREFIX}{name} could not be loaded ({type(error).__name__}: {error}). Tasks "
                 "outside of its DeepMind Control Suite fetch models from the network at first use."
@@ -141,10 +140,10 @@ class PlaygroundEnv(Env):
         if self._env.mjx_model.impl == mjx.Impl.WARP:
             from .physics.warp import losses_told, with_graph_mode
 
-            # Playground has no such options. Its domain randomization exchanges this model, too.
+            # Playground has no such options. Its domain randomization also replaces this model.
             self._env._mjx_model = losses_told(with_graph_mode(self._env.mjx_model, graph_mode))
         self._repeat = int(config.get("action_repeat", 1))
-        # With warp's buffers as the task sizes them, as in its own resets.
+        # With the task's own sizes of warp's buffers, as in its resets.
         self._template = mjx.make_data(
             self._env.mj_model,
             impl=self._env.mjx_model.impl.value,
@@ -166,7 +165,7 @@ class PlaygroundEnv(Env):
         )
 
     def reset(self, key: jax.Array) -> State:
-        # Playground's tasks keep and split keys of the old, untyped kind.
+        # Playground's tasks use untyped keys.
         with _our_steps():
             return self._state(self._env.reset(jax.random.key_data(key)))
 
@@ -179,7 +178,7 @@ class PlaygroundEnv(Env):
         def once(theirs: Any, _: None) -> tuple[Any, jax.Array]:
             with _our_steps():
                 theirs = self._env.step(theirs, action)
-            # A step may return other types than a reset, or weak ones; a scan needs the same.
+            # A step may return other types than a reset, or weak ones. A scan needs equal types.
             kept = self._typed(theirs)
             data = theirs.data.replace(**kept.pop("data"))
             return theirs.replace(data=data, **kept), kept["reward"]
@@ -211,8 +210,8 @@ class PlaygroundEnv(Env):
 
 @contextlib.contextmanager
 def _older_names() -> Iterator[None]:
-    """Playground 0.2 compares versions as strings, takes MuJoCo 3.17 for older than 3.3, and asks
-    for a method under its former name."""
+    """Gives MuJoCo's method an older name. Playground 0.2 compares versions as strings, takes
+    MuJoCo 3.17 for older than 3.3, and calls the method by that name."""
     mujoco.MjSpec.find_body = mujoco.MjSpec.body
     try:
         yield
@@ -221,7 +220,7 @@ def _older_names() -> Iterator[None]:
 
 
 def _kept(theirs: Any) -> dict[str, Any]:
-    """Returns the fields of Playground's state, of its `mjx.Data` only the public ones."""
+    """Returns the fields of Playground's state, with only the public ones of its `mjx.Data`."""
     fields = {field.name: getattr(theirs, field.name) for field in dataclasses.fields(theirs)}
     public = [f.name for f in dataclasses.fields(theirs.data) if not f.name.startswith("_")]
     return fields | {"data": {name: getattr(theirs.data, name) for name in public}}

@@ -1,8 +1,8 @@
 """Batches of environments with episodes: time limit, auto-reset, action scaling and repeat.
 
-The environments of all seeds are one flat batch, so physics is stepped once for all of them;
-leaves of `VectorState` carry the axes (seeds, num_envs, ...). What is random has one key a seed, so
-that a seed behaves alike alone and beside others.
+The environments of all seeds are one flat batch, so physics is stepped once for all of them. Leaves
+of `VectorState` have the axes (seeds, num_envs, ...). Each seed has its own random keys, so its
+results do not depend on the other seeds.
 """
 
 from dataclasses import dataclass, replace
@@ -17,16 +17,15 @@ from .base import Env, Moved, State
 
 T = TypeVar("T")
 
-# Where C MuJoCo, too, takes positions, velocities and accelerations for a simulation that has
-# blown up, and resets it.
+# C MuJoCo resets a simulation with positions, velocities or accelerations beyond this limit.
 LARGEST = mujoco.mjMAXVAL
 
 
 class Starts(struct.PyTreeNode):
-    """Reset states that wait for episodes to end.
+    """A pool of reset states for the next episodes.
 
-    states: a ring, (seeds, pool + refresh, ...); first: (seeds,) int32, position of the next one;
-    ready: (seeds,) int32, how many there are from there on; keys: (seeds,), of the next draw.
+    states: a ring, (seeds, pool + refresh, ...); first: (seeds,) int32, position of the next state;
+    ready: (seeds,) int32, number of states from there on; keys: (seeds,), of the next draw.
     """
 
     states: State
@@ -36,9 +35,10 @@ class Starts(struct.PyTreeNode):
 
 
 class VectorState(struct.PyTreeNode):
-    """env: the environments now, (seeds, num_envs, ...); clock: steps since the reset; ret: return
-    so far; whole: whether the episode began at its beginning, see `VectorEnv.init`; starts: those
-    of the next episodes.
+    """The state of all environments; (seeds, num_envs, ...) but for `starts`.
+
+    env: states of the tasks; clock: steps since the reset; ret: return so far; whole: False in the
+    shortened first episode, see `VectorEnv.init`; starts: reset states of the next episodes.
     """
 
     env: State
@@ -49,14 +49,14 @@ class VectorState(struct.PyTreeNode):
 
 
 class Outcome(struct.PyTreeNode):
-    """What a vector step yields, (seeds, num_envs, ...) each.
+    """The result of a vector step, (seeds, num_envs, ...) each.
 
-    final_obs: observation after the step: the last one of an episode that ends, otherwise the next
-    one to act on; of a simulation that blew up, whatever is left. terminated: the task ended.
-    truncated: the time limit (or `nonfinite`) ended the episode and the task did not: never both.
-    finished: an episode that counts ended, with `ret`, its return, and `length`, its control steps.
-    nonfinite: the simulation blew up (`is_sound`); its step pays 0. reused: times that the start of
-    the next episode was used before; 0 where none begins.
+    final_obs: observation after the step. When an episode ends it is its last one, not the first of
+    the next episode; it may be nan if `nonfinite`. terminated: the task ended the episode.
+    truncated: the time limit or `nonfinite` ended it, and the task did not. finished: a whole
+    episode ended, with the return `ret` and the length `length` in control steps. nonfinite: the
+    simulation blew up, see `is_sound`; the reward of its step is 0. reused: number of times that
+    the reset state of the next episode was used before; 0 where no episode begins.
     """
 
     final_obs: jax.Array
@@ -81,7 +81,7 @@ def unflatten(tree: T, seeds: int) -> T:
 
 
 def select(mask: jax.Array, true: T, false: T) -> T:
-    """Per-environment choice; mask has the leading axes of every leaf."""
+    """Chooses for each environment; mask: bool with the leading axes of every leaf."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
@@ -95,14 +95,14 @@ def rescale(action: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 
 
 def is_sound(state: State) -> jax.Array:
-    """Whether physics, observation and reward of each environment are numbers, and none is beyond
-    `LARGEST`: leaves (n, ...) -> (n,).
+    """Whether physics, observation and reward of each environment are numbers of at most `LARGEST`:
+    leaves (n, ...) -> (n,) bool.
 
-    `State.task` is not looked at: a task may remember an inf, such as a minimum of nothing yet.
+    `State.task` does not count: a task may store inf, such as the minimum of an empty set.
     """
     seen = (state.physics, state.obs, state.reward)
     leaves = [x for x in jax.tree.leaves(seen) if jnp.issubdtype(x.dtype, jnp.floating)]
-    # No comparison with a nan is true.
+    # Comparisons with nan are false.
     sound = [jnp.all(jnp.abs(x.reshape(x.shape[0], -1)) <= LARGEST, -1) for x in leaves]
     return jnp.all(jnp.stack(sound), 0)
 
@@ -114,9 +114,11 @@ class RepeatedState(State):
 
 
 class Repeated(Env):
-    """`env` with actions that last `count` control steps: rewards add up, and a termination or the
-    time limit ends the repeat. Its steps, the time limit in them and `control_dt` are those of
-    whole repeats; where `count` does not divide the time limit, an episode's last repeat is short.
+    """`env` with actions that last `count` control steps.
+
+    Rewards add up, and a termination or the time limit ends the repeat. The spec counts whole
+    repeats: in its time limit and in `control_dt`. If `count` does not divide the time limit, the
+    last repeat of an episode is shorter.
 
     Attributes:
         unwrapped: the task under all wrappers.
@@ -163,8 +165,8 @@ class Repeated(Env):
 class VectorEnv:
     """`num_envs` copies of `env` for each seed.
 
-    pool: episodes of a seed that may end in one step and still get a reset state of their own;
-    refresh: reset states that are drawn together, as soon as they are needed.
+    pool: number of episodes of a seed that can end in one step and each get its own reset state;
+    refresh: number of reset states that are drawn together.
     """
 
     env: Env
@@ -180,8 +182,8 @@ class VectorEnv:
     def reset(self, keys: jax.Array, count: int) -> State:
         """`count` fresh reset states for each key: leaves (seeds, count, ...).
 
-        A start that blew up, while the bodies settled, say, is replaced by another one of its key.
-        Where all of them did, each stays as it is, and its first step reports `nonfinite`.
+        A reset state that blew up, such as while bodies settled, is replaced by another one of its
+        key. If all of a key blew up, they stay, and their first step reports `nonfinite`.
         """
         draw = jax.vmap(lambda key: jax.random.split(key, count))(keys)
         states = jax.vmap(self.env.reset)(flatten(draw))
@@ -194,8 +196,8 @@ class VectorEnv:
     def init(self, keys: jax.Array) -> VectorState:
         """Fresh environments; keys: (seeds,).
 
-        Clocks start anywhere in the episode, so that the episodes of a batch do not end together.
-        These first, shortened episodes train but do not count in the statistics.
+        Clocks start at a random step, so that the episodes of a batch do not end together. These
+        shortened first episodes are used for training, but do not count in the statistics.
         """
         lead = (keys.shape[0], self.num_envs)
         split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
@@ -222,8 +224,8 @@ class VectorEnv:
     def restock(self, starts: Starts, needed: jax.Array) -> Starts:
         """Draws reset states until each seed has as many as it needs, or more than `pool`.
 
-        needed: (seeds,). A seed draws the same states in the same order whenever it draws, so that
-        it may draw along with others before it has to.
+        needed: (seeds,). All seeds with room draw together. This does not change their results,
+        because a seed's states and their order do not depend on the time of the draw.
         """
         size = self.pool + self.refresh
 
@@ -254,16 +256,16 @@ class VectorEnv:
         return jax.lax.while_loop(lacking, draw, starts)
 
     def physics(self, state: State, action: jax.Array) -> State:
-        """One step of every environment, no resets: leaves (seeds, n, ...), action in the task's
-        units."""
+        """One step of every environment, without resets: leaves (seeds, n, ...). action: in the
+        task's units."""
         seeds = action.shape[0]
         return unflatten(jax.vmap(self.env.step)(flatten(state), flatten(action)), seeds)
 
     def step(self, state: VectorState, action: jax.Array) -> tuple[VectorState, Outcome]:
-        """Steps, then begins the next episodes where one ended.
+        """Steps, and begins the next episode where one ended.
 
-        action: (seeds, num_envs, action_size) in [-1, 1]. `state.env.obs` is always an observation
-        to act on: after an episode's last step it is the first one of the next episode.
+        action: (seeds, num_envs, action_size) in [-1, 1]. `state.env.obs` is the observation for
+        the next action: after an episode's last step it is the first one of the next episode.
         """
         low, high = (
             jnp.asarray(x, jnp.float32)
@@ -280,8 +282,8 @@ class VectorEnv:
 
         ended = jnp.sum(done, 1, dtype=jnp.int32)
         starts = self.restock(state.starts, ended)
-        # The k-th to end takes the k-th state that is ready; from the first on again if they are
-        # too few.
+        # The k-th episode to end takes the k-th state that is ready. If there are too few, the
+        # states are used again from the first on.
         rank = jnp.cumsum(done, 1) - 1
         ready = jnp.maximum(starts.ready, 1)[:, None]
         slot = (starts.first[:, None] + rank % ready) % (self.pool + self.refresh)

@@ -1,1 +1,1 @@
-"""Tools for developers of the environments; nothing that a user of the tasks imports."""
+"""Tools for developers of the environments. Users of the tasks import none of them."""

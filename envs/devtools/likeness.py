@@ -1,4 +1,4 @@
-"""How like MJX-Warp's images are to those that dm_control draws of the same states.
+"""Compares MJX-Warp's images with dm_control's images of the same states.
 
 python -m envs.devtools.likeness                      # all visual tasks; writes docs/pixels.png
 python -m envs.devtools.likeness dmc/cheetah_run --sheet cheetah.png
@@ -36,9 +36,10 @@ VISUAL_TASKS = (
     "dmc/reacher_easy",
     "dmc/walker_run",
 )
-"""One of each domain and look that FPMD (arXiv 2507.23675) is trained on from pixels."""
+"""One task of each domain and appearance on which FPMD (arXiv 2507.23675) is trained from
+pixels."""
 
-_STRIDE = 15  # control steps with random actions between two pictures of an episode
+_STRIDE = 15  # the i-th state comes after i times as many control steps with random actions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +51,18 @@ class Pair:
 
     @property
     def difference(self) -> float:
-        """Mean absolute difference, of values in [0, 1]."""
+        """Mean absolute difference of values in [0, 1]."""
         return float(np.mean(np.abs(self.ours.astype(np.float32) - self.original)) / 255)
 
 
 def compare(name: str, count: int = 6, camera: Camera | None = None) -> Pair:
-    """Draws `count` states of the original's episodes, of another start each, on both sides.
+    """Draws `count` states of the original with both renderers, each of another episode.
 
     Raises:
         UnknownTaskError, NotImplementedError: if dm_control has no such task.
     """
     camera = camera or Camera()
-    env, real = make(name, impl="warp"), make_real(name)  # the dog runs on nothing else
+    env, real = make(name, impl="warp"), make_real(name)  # the dog runs on warp alone
     shapes = jax.eval_shape(env.reset, jax.random.key(0))
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     rng = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def compare(name: str, count: int = 6, camera: Camera | None = None) -> Pair:
 
 
 def sheet(pairs: Sequence[Pair]) -> np.ndarray:
-    """One picture: a row for each pair, dm_control's images above, (height, width, 3) uint8."""
+    """One picture, (height, width, 3) uint8: for each pair dm_control's images above MJX-Warp's."""
     rows = [np.concatenate(list(images), 1) for p in pairs for images in (p.original, p.ours)]
     return np.concatenate(rows, 0)
 

@@ -1,13 +1,15 @@
-"""Finds the contacts that can never happen: `python -m envs.devtools.prune dmc/cheetah_run`.
+"""Finds the contacts that can never happen:
 
-A pair of bodies is impossible if none of their geoms come near each other, in any pose of the
-joints between them: in thousands of random poses, among them many with joints at their limits and
-beyond, as limits are soft; and from the closest of these, by a search for closer ones. What the
-search leaves is then watched in long rollouts of the original on C MuJoCo, in which not one such
-contact may be seen. Pairs that a free joint or an unlimited slide separates are never impossible.
+    python -m envs.devtools.prune dmc/cheetah.xml dmc/cheetah_run
 
-Adds the pairs that it finds to `envs/physics/impossible_contacts.json`. `benchmarks/contacts.py`
-watches trained policies.
+A contact of two bodies is impossible if their geoms do not come near each other in any pose of the
+joints between them. The tool draws thousands of random poses, many with joints at their limits and
+slightly beyond, because limits are soft. From the closest poses it searches for closer ones. The
+remaining pairs are watched in long rollouts of the original on C MuJoCo, and dropped after a single
+contact. Pairs that a free joint or an unlimited slide separates always count as possible.
+
+The tool adds the pairs to `envs/physics/impossible_contacts.json`. `benchmarks/contacts.py` watches
+trained policies.
 """
 
 from __future__ import annotations
@@ -30,17 +32,17 @@ POSES = 20_000
 STEPS = 50_000
 """Control steps of each controller."""
 NEAR = 0.01
-"""Metres between two geoms, beyond their margin, that count as touching."""
-_BEYOND = 0.1  # of a joint's range, by which a pose may exceed it
-_AT_LIMIT = 0.3  # chance of a joint to be there in a random pose
-_STARTS, _SEARCH = 8, 300  # poses that the search begins with, and its steps from each
+"""Distance in m between two geoms, beyond their margin, below which they count as touching."""
+_BEYOND = 0.1  # share of a joint's range by which a pose may exceed it
+_AT_LIMIT = 0.3  # chance of a joint to be at its limit in a random pose
+_STARTS, _SEARCH = 8, 300  # poses from which the search begins, and its steps from each
 
 Geoms = tuple[int, int]
 
 
 def candidates(model: mujoco.MjModel) -> dict[tuple[int, int], list[Geoms]]:
-    """Returns the geoms that MJX would collide, by pairs of bodies whose relative pose is that of
-    hinges, balls and limited slides."""
+    """Returns the pairs of geoms that MJX would collide, by their two bodies. Only hinges, balls
+    and limited slides are between these bodies."""
     found: dict[tuple[int, int], list[Geoms]] = {}
     for first, second, _ in geom_pairs(model):
         a, b = sorted(int(model.geom_bodyid[geom]) for geom in (first, second))
@@ -50,7 +52,7 @@ def candidates(model: mujoco.MjModel) -> dict[tuple[int, int], list[Geoms]]:
 
 
 def _between(model: mujoco.MjModel, a: int, b: int) -> Iterable[int]:
-    """Returns the joints that move one body in the frame of the other."""
+    """Returns the joints between two bodies."""
 
     def ancestry(body: int) -> list[int]:
         return [body, *(ancestry(int(model.body_parentid[body])) if body else [])]
@@ -67,7 +69,7 @@ def _bounded(model: mujoco.MjModel, joint: int) -> bool:
 
 
 class _Poses:
-    """Random poses of a model's joints; those that are not bounded stay at 0."""
+    """Random poses of a model's joints. Joints without bounds stay at their default."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         hinge, ball = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_BALL
@@ -98,7 +100,8 @@ class _Poses:
         return qpos
 
     def near(self, qpos: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-        """A pose within a few `share`s of the joints' ranges."""
+        """Returns a random pose near `qpos`. share: standard deviation, as a share of each joint's
+        range."""
         qpos = qpos.copy()
         moved = qpos[self._address] + share * (self.high - self.low) * rng.normal(
             size=self.low.shape
@@ -111,8 +114,8 @@ class _Poses:
 
 
 def impossible(model: mujoco.MjModel, poses: int, seed: int = 0) -> dict[tuple[str, str], float]:
-    """Returns the pairs of bodies that never touch, by name, with the smallest distance (m) that
-    was found between them."""
+    """Returns the pairs of bodies that never touch, by name, with the smallest distance found
+    (m)."""
     data, rng, drawn = mujoco.MjData(model), np.random.default_rng(seed), _Poses(model)
     planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
 
@@ -162,7 +165,7 @@ def impossible(model: mujoco.MjModel, poses: int, seed: int = 0) -> dict[tuple[s
 
 
 def prune(name: str, poses: int = POSES, steps: int = STEPS) -> dict[str, Any]:
-    """Returns what `impossible_contacts.json` says of a task's model: pairs, and evidence."""
+    """Returns the entry of a task's model in `impossible_contacts.json`: pairs and evidence."""
     real, env = make_real(name), make(name)
     never = impossible(real.model, poses)
     rollouts = []
@@ -187,7 +190,6 @@ def prune(name: str, poses: int = POSES, steps: int = STEPS) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m envs.devtools.prune", description=__doc__)
     parser.add_argument("model", help='as in impossible_contacts.json, such as "dmc/cheetah.xml"')
     parser.add_argument("task", help="with the model's joints, such as dmc/cheetah_run")

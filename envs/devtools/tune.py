@@ -1,13 +1,16 @@
-"""Finds what a task's physics needs: `python -m envs.devtools.tune dmc/walker_walk gym/Ant-v5`.
+"""Finds the solver limits and buffer sizes of tasks:
 
-C MuJoCo plays the task's model with controls drawn at random and with waves. From states on the
-way, MJX takes one control step, first with the model's own solver limits and then with ever lower
-ones. Of the smallest whose distance to C MuJoCo is no larger, the next larger is chosen, for what
-these states do not show. MJX-Warp, where it is installed, counts the contacts and constraints of
-the same states for its buffers. At last, the cost: control steps per second with the model as it
-is, and with the chosen limits and without the contacts of `envs.physics.contacts`, in turns.
+    python -m envs.devtools.tune dmc/walker_walk gym/Ant-v5
 
-Prints the line for `envs/physics/limits.py` and leaves its evidence in a folder.
+C MuJoCo plays the task's model with random controls and with sine waves. From some of its states,
+MJX takes one control step, first with the model's own solver limits and then with lower ones. The
+tool finds the smallest limits that do not increase the distance to C MuJoCo, and chooses the next
+larger ones, because other states may need more. MJX-Warp, if it is installed, counts the contacts
+and constraints of the same states for its buffers. In the end the tool measures control steps per
+second, in turns: with the complete model and its own limits, and with the chosen limits and without
+the contacts of `envs.physics.contacts`.
+
+It prints the line for `envs/physics/limits.py` and writes its evidence to a folder.
 """
 
 from __future__ import annotations
@@ -36,21 +39,21 @@ from ..physics.contacts import complete_models
 from ..physics.options import COMPILER_OPTIONS
 from ..registry import make
 
-_BATCH = 20  # small, as the batch waits for its slowest solver
-_EPISODE = 200  # control steps from each of the original's starts
+_BATCH = 20  # small, because the batch waits for its slowest solver
+_EPISODE = 200  # control steps from each start of the original
 _ITERATIONS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 30)
 _LS_ITERATIONS = (2, 4, 6, 8, 12, 16, 20, 30)
-# Two programs round differently, by the few ulps of the floor.
+# Allowed factor and difference of the distance, because two programs round differently.
 _SLACK, _FLOOR = 1.5, 1e-6
-_ROOM = 1.5  # of the buffers, over what was seen at most
-_SIMULATIONS, _SCAN = 32, 8  # that are timed together, and control steps of one call
+_ROOM = 1.5  # size of the buffers, relative to their largest use
+_SIMULATIONS, _SCAN = 32, 8  # simulations that are timed together, and control steps of one call
 _TURNS, _TURN_SECONDS = 5, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """Control steps of C MuJoCo, (n, ...) each, and the most contacts and constraint rows of
-    any physics step on the way."""
+    """Control steps of C MuJoCo, (n, ...) each, and the largest numbers of contacts and constraint
+    rows in a physics step."""
 
     qpos: np.ndarray
     qvel: np.ndarray
@@ -63,12 +66,12 @@ class Seen:
 
 
 def play(name: str, physics: Physics, states: int, seed: int) -> Seen:
-    """Plays `states` episodes' worth of C MuJoCo from the original's starts, keeping some steps.
+    """Plays C MuJoCo from the original's starts, and keeps every fifth control step.
 
     Args:
-        name: the task, for its starts.
+        name: the task of the starts.
         physics: its model, with its own solver limits.
-        states: control steps to keep; every fifth is.
+        states: number of control steps to keep.
         seed: of starts and controls.
     """
     model, rng = physics.model, np.random.default_rng(seed)
@@ -84,7 +87,7 @@ def play(name: str, physics: Physics, states: int, seed: int) -> Seen:
             if model.na:
                 data.act[:] = real.act
             frequency, phase = rng.uniform(0.5, 3.0, model.nu), rng.uniform(0, 2 * np.pi, model.nu)
-        # Noise and waves in turn.
+        # Episodes alternate between noise and waves.
         turn = np.sin(2 * np.pi * frequency * t * physics.control_dt + phase)
         share = (turn + 1) / 2 if t // _EPISODE % 2 else rng.uniform(size=model.nu)
         data.ctrl[:] = low + share * (high - low)
@@ -100,7 +103,7 @@ def play(name: str, physics: Physics, states: int, seed: int) -> Seen:
 
 
 def errors(physics: Physics, seen: Seen) -> np.ndarray:
-    """Returns the largest difference of MJX to C MuJoCo in qpos and qvel after each step, (n,)."""
+    """Returns the largest difference of MJX and C MuJoCo in qpos and qvel after each step, (n,)."""
     step = jax.jit(
         jax.vmap(lambda state, ctrl: physics.step(state, ctrl, lambda data: None)[0]),
         compiler_options=COMPILER_OPTIONS,
@@ -118,7 +121,7 @@ def errors(physics: Physics, seen: Seen) -> np.ndarray:
 
 
 def smallest(candidates: Sequence[int], passes: Callable[[int], bool]) -> int | None:
-    """Returns the first candidate that passes, given that all after it do; None if none does."""
+    """Returns the first candidate that passes, or None. All candidates after it must pass, too."""
     low, high = 0, len(candidates)
     while low < high:
         middle = (low + high) // 2
@@ -127,14 +130,14 @@ def smallest(candidates: Sequence[int], passes: Callable[[int], bool]) -> int | 
 
 
 def next_larger(candidates: Sequence[int], found: int | None) -> int | None:
-    """Returns the candidate after the one that was found."""
+    """Returns the candidate after `found`, or None if there is none."""
     if found is None or found == candidates[-1]:
         return None
     return candidates[candidates.index(found) + 1]
 
 
 def cost(physics: Sequence[Physics], seen: Seen) -> list[float]:
-    """Returns the control steps per second of several versions of a model, timed in turns: medians,
+    """Returns the control steps per second of several versions of a model: medians over turns,
     without compilation."""
     rows = np.linspace(0, len(seen.qpos) - 1, _SIMULATIONS).astype(int)
     ctrl = jnp.asarray(seen.ctrl[(rows + np.arange(_SCAN)[:, None]) % len(seen.ctrl)], jnp.float32)
@@ -182,7 +185,7 @@ def tune(name: str, states: int) -> dict[str, Any]:
             for what, limit in _summary(reference).items()
         )
 
-    # None: the model's own, where no smaller one passed.
+    # None is the model's own limit, if no smaller one passed.
     iterations = smallest(_ITERATIONS, lambda count: passes(count, None))
     ls_iterations = smallest(_LS_ITERATIONS, lambda count: passes(iterations, count))
     limits: dict[str, Any] = {
@@ -238,9 +241,9 @@ def _summary(error: np.ndarray) -> dict[str, float]:
 
 
 def _buffers(own: Physics, seen: Seen) -> dict[str, int]:
-    """Returns the most that one simulation takes of warp's buffers.
+    """Returns the largest use of warp's buffers by one simulation.
 
-    Contacts are more than C MuJoCo lists: pairs count that only come near each other.
+    Warp has more contacts than C MuJoCo, because it includes pairs that only come near each other.
     """
     from ..physics.warp import WarpSimulation
 
@@ -264,10 +267,9 @@ def _buffers(own: Physics, seen: Seen) -> dict[str, int]:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m envs.devtools.tune", description=__doc__)
     parser.add_argument("tasks", nargs="+", metavar="task")
-    parser.add_argument("--states", type=int, default=400, help="of C MuJoCo to step from")
+    parser.add_argument("--states", type=int, default=400, help="states of C MuJoCo to step from")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/solver"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,14 @@ class Acrobot(Env):
     """The tasks of dm_control's `suite/acrobot.py`.
 
     Observation: horizontal, then vertical components of the two links' directions, joint
-    velocities (rad/s). Reward: 1 if the tip is within the target's radius, and falling off over
-    1 m outside of it unless sparse. Never terminates. Start: at rest, both angles uniform.
+    velocities (rad/s). Reward: 1 if the tip is within the target's radius; outside of it 0 if
+    sparse, else falling off over 1 m. Never terminates. Start: at rest, both angles uniform.
     """
 
     def __init__(self, *, sparse: bool, **options: Unpack[PhysicsOptions]) -> None:
         """Args.
 
-        sparse: pay nothing outside of the target.
+        sparse: no reward outside of the target.
         options: of `Physics`; the model has no constraints.
         """
         model = dmc_model("acrobot.xml")

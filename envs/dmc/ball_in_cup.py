@@ -24,7 +24,7 @@ class BallInCupCatch(Env):
 
     Observation: qpos, qvel (cup, then ball; horizontal, vertical; m, m/s). Reward: 1 while the
     whole ball is in the cup, else 0. Never terminates. Start: at rest, the cup in its place, the
-    ball anywhere in a box, in the cup too, where it touches nothing.
+    ball anywhere in a box, drawn until nothing touches. The box includes the inside of the cup.
     """
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:

@@ -1,4 +1,4 @@
-"""cartpole: balance a pole on a cart, or swing up to three up first; shaped or sparse reward."""
+"""cartpole: balance a pole on a cart, or swing one to three up; shaped or sparse reward."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class Cartpole(Env):
     """The tasks of dm_control's `suite/cartpole.py`.
 
     Observation: cart position (m), cosine and sine of each pole's angle (0 is upright), velocities
-    (m/s, rad/s). Never terminates. The shaped reward sees the action as it was sent, before
-    MuJoCo clamps it.
+    (m/s, rad/s). Never terminates. The shaped reward uses the action before MuJoCo clamps it.
     """
 
     def __init__(
@@ -38,8 +37,8 @@ class Cartpole(Env):
         """Args.
 
         swing_up: start hanging down instead of near upright.
-        sparse: pay 1 near the goal and 0 elsewhere.
-        poles: each but the first hangs on the end of another.
+        sparse: a reward of 1 near the goal and 0 elsewhere.
+        poles: number of poles; each but the first hangs on the end of another.
         options: of `Physics`.
         """
         self._swing_up = swing_up
@@ -107,8 +106,8 @@ def _shaped_reward(physics: PhysicsState, action: jax.Array) -> jax.Array:
 
 
 def _add_poles(spec: mujoco.MjSpec, poles: int) -> None:
-    """Adds what dm_control adds for more than one: the other poles, a lower floor, and cameras that
-    stand further back."""
+    """Makes dm_control's changes for several poles: adds the other poles, lowers the floor, and
+    moves the cameras back."""
     if poles == 1:
         return
     parent, like = spec.body("pole_1"), spec.find_default("pole")

@@ -62,7 +62,7 @@ class CheetahRun(Env):
     def step(self, state: State, action: jax.Array) -> State:
         start, x = center(state.physics, _ROOT_X)
         end, _ = self.physics.step(start, action, lambda data: None)
-        # The original reads a sensor that is up to date with the new position and velocity.
+        # The original's sensor belongs to the new position and velocity.
         speed = self.physics.subtree_linvel(end, self._torso)[0]
         reward = tolerance(
             speed,
@@ -81,11 +81,11 @@ class CheetahRun(Env):
 
 
 def _first_settling_step(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the first settling step adds to qpos, and the qvel after it: (nq,), (nv,).
+    """Returns the change of qpos in the first settling step, and the qvel after it: (nq,), (nv,).
 
-    The original draws the joint angles and steps without recomputing the dynamics, so that the
-    accelerations of this one step are those of the model's default pose, whatever was drawn. All
-    joints are slides and hinges: the step is the same displacement for every draw.
+    The original draws the joint angles and steps without computing the dynamics again. So the
+    accelerations of this step are those of the model's default pose. All joints are slides and
+    hinges, so the change is the same for every draw.
     """
     data = mujoco.MjData(model)
     mujoco.mj_step(model, data)

@@ -33,17 +33,18 @@ _BITE_MARGIN = 2.0  # m
 
 
 class _Dog(Env):
-    """What the tasks of dm_control's `suite/dog.py` have in common.
+    """The common part of the tasks of dm_control's `suite/dog.py`.
 
     Observation: angles and velocities of the hinges, heights of torso and pelvis (m), the vertical
     in the frames of skull, torso and pelvis, velocity of the centre of mass in the torso's frame
     (m/s), accelerometer, velocimeter and gyro of the head, forces at feet and hands (N), touch of
-    palms and soles (N), activations. Reward: the product of torso and pelvis being high, of both
-    and the skull being upright, and of touch. Never terminates. Start: the default pose, facing
-    anywhere and thrown along the ground, activations uniform in the control range.
+    palms and soles (N), activations. Reward: a product of factors for the heights of torso and
+    pelvis, for these two and the skull being upright, and for touch. Never terminates. Start: the
+    default pose, facing anywhere, with a random velocity along the ground and about the vertical,
+    activations uniform in the control range.
 
     Acceleration, forces and touch are those of the last dynamics evaluation, at a reset with the
-    actuators switched off; all else is up to date.
+    actuators switched off. All other quantities belong to the new state.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class _Dog(Env):
         return to_frame(data.sensordata[self._velocity], data.xmat[self._torso])
 
     def _observe(self, data: mjx.Data, sensors: jax.Array) -> jax.Array:
-        """`sensors` are all sensors as the last dynamics evaluation left them."""
+        """sensors: all sensors as of the last dynamics evaluation."""
         verticals = [data.xmat[body, 2] for body in (self._skull, self._torso, self._pelvis)]
         return jnp.concatenate(
             [
@@ -147,7 +148,7 @@ class _Dog(Env):
 
 
 class DogMove(_Dog):
-    """stand, walk, trot and run: all but to stand scale the reward with the forward velocity."""
+    """stand, walk, trot and run. All but stand scale the reward with the forward velocity."""
 
     def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
         """Args are "stand", "walk", "trot" or "run", and the options of `Physics`."""
@@ -191,17 +192,17 @@ class DogMove(_Dog):
 class DogFetch(_Dog):
     """fetch: bring a thrown ball to the middle of a walled arena.
 
-    Observation: also position and velocity of the ball and position of the target, in the head's
-    frame. Reward: also the closeness of mouth and ball, until the ball is at the target, and of
-    ball and target. Start: also a ball thrown from somewhere around towards the middle.
+    Adds to `_Dog`. Observation: position and velocity of the ball and position of the target, in
+    the head's frame. Reward: factors for the distance of mouth and ball, until the ball is at the
+    target, and for that of ball and target. Start: a ball thrown towards the middle, from any side.
     """
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
         """Args are the options of `Physics`."""
 
         def edit(spec: mujoco.MjSpec) -> None:
-            # The same stiffness and damping in MuJoCo's other notation. Of two geoms of which one,
-            # here the ball, uses that, MJX-Warp takes the lower numbers, whatever their priorities.
+            # The same stiffness and damping in MuJoCo's other notation, which the ball uses. If one
+            # of two geoms uses it, MJX-Warp takes the lower numbers and ignores their priorities.
             time_constant, damping_ratio = spec.geom("target").solref[:2]
             spec.geom("target").solref[:2] = [
                 -1 / (time_constant * damping_ratio) ** 2,

@@ -26,10 +26,10 @@ _SUBSTEPS = 2
 
 
 class _Finger(Env):
-    """What both tasks share: the model, its collision-free starts, and what is observed.
+    """The common part of both tasks: model, starts without contacts, and observation.
 
     Observation: finger joint angles (rad), tip relative to the hinge (m), joint velocities
-    (rad/s), logarithms of 1 + the two touch sensors' forces (N), and more in a subclass.
+    (rad/s), log(1 + force) of the two touch sensors (N). Subclasses may add to it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class _Finger(Env):
         obs_size: int,
         **options: Unpack[PhysicsOptions],
     ) -> None:
-        """Args are the model, the task's name, and what `Physics` and `TaskSpec` ask for."""
+        """Args are the model, the task's name, and those of `Physics` and `TaskSpec`."""
         self._tip = model.site("tip").id
         self._spinner = model.body("spinner").id
         self._touch_sensors = sensor_indices(model, "touchtop", "touchbottom")
@@ -59,10 +59,8 @@ class _Finger(Env):
         return draw_until(lambda physics: ~self.physics.in_contact(physics), draw, key)
 
     def _move(self, physics: PhysicsState, action: jax.Array) -> tuple[PhysicsState, jax.Array]:
-        """Returns the next state and the touch (2,) of the last substep.
-
-        The original observes touch as the last evaluation of the dynamics left it.
-        """
+        """Returns the next state and the touch (2,) of the last dynamics evaluation, which the
+        original observes."""
 
         def touch(data: mjx.Data) -> jax.Array:
             return jnp.log1p(data.sensordata[self._touch_sensors])
@@ -76,7 +74,7 @@ class _Finger(Env):
 
 
 class FingerSpin(_Finger):
-    """The spin task of dm_control's `suite/finger.py`, in which the hinge is damped less.
+    """The spin task of dm_control's `suite/finger.py`, with less damping of the hinge.
 
     Reward: 1 while the body spins at 15 rad/s or more in the negative sense, else 0. Never
     terminates. Start: at rest, joint angles uniform within their limits, without contact.
@@ -112,10 +110,9 @@ class FingerTurn(_Finger):
 
     Observation: as in `_Finger`, target relative to the hinge (m), distance of the tip to the
     target's surface (m, negative inside). Reward: 1 while the tip is in the target, else 0. Never
-    terminates. Start: as in `FingerSpin`, target anywhere on the circle that the body's end runs
-    along.
+    terminates. Start: as in `FingerSpin`, target anywhere on the circle of the body's end.
 
-    `State.task` is the target's place relative to the hinge, (2,) float32, m.
+    `State.task` is the target's position relative to the hinge, (2,) float32, m.
     """
 
     def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:
@@ -165,7 +162,7 @@ class FingerTurn(_Finger):
     def _observe(
         self, physics: PhysicsState, touch: jax.Array, target: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the observation, and the distance to the target's surface in it."""
+        """Returns the observation, and the distance of the tip to the target's surface (m)."""
         tip = self._tip_position(physics)
         distance = jnp.linalg.norm(target - tip) - self._target_radius
         obs = jnp.concatenate(

@@ -24,10 +24,10 @@ _SUBSTEPS = 10
 
 
 class _Fish(Env):
-    """What both tasks share: the model, how the fish starts, and part of what is observed."""
+    """The common part of both tasks: model, start, and part of the observation."""
 
     def __init__(self, task: str, *, obs_size: int, **options: Unpack[PhysicsOptions]) -> None:
-        """Args are the task's name, and what `Physics` and `TaskSpec` ask for."""
+        """Args are the task's name, and those of `Physics` and `TaskSpec`."""
         model = dmc_model("fish.xml")
         self._torso = model.body("torso").id
         self._mouth = model.geom("mouth").id
@@ -83,10 +83,10 @@ class FishSwim(_Fish):
     """The swimming task of dm_control's `suite/fish.py`.
 
     Observation: joint angles (rad), cosine of the torso's tilt, target relative to the mouth in
-    the mouth's frame (m), qvel (m/s, rad/s). Reward: seven eighths for the mouth at the target,
-    one for being upright. Never terminates. Start: as in `FishUpright`, target uniform in a box.
+    the mouth's frame (m), qvel (m/s, rad/s). Reward: 7/8 for the mouth being at the target, 1/8 for
+    being upright. Never terminates. Start: as in `FishUpright`, target uniform in a box.
 
-    `State.task` is the target's place, (3,) float32, m.
+    `State.task` is the target's position, (3,) float32, m.
     """
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
@@ -134,5 +134,5 @@ class FishSwim(_Fish):
 
 
 def _observe(physics: PhysicsState, *shown: jax.Array) -> jax.Array:
-    """Returns joint angles, what else is shown (each (n,)), and velocities."""
+    """Returns joint angles, `shown` (each (n,)), and velocities."""
     return jnp.concatenate([physics.qpos[_JOINTS], *shown, physics.qvel])

@@ -1,4 +1,4 @@
-"""Vectors seen from a moving frame."""
+"""Vectors in a moving frame."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import jax
 
 
 def to_frame(vectors: jax.Array, frame: jax.Array) -> jax.Array:
-    """Rotates world vectors (..., 3) into a frame, the columns of whose (3, 3) are its axes.
+    """Rotates world vectors (..., 3) into a frame, (3, 3) with the axes as columns.
 
-    Written as a sum because accelerators round matrix products to lower precision.
+    It is a sum because accelerators round matrix products to lower precision.
     """
     return (vectors[..., :, None] * frame).sum(axis=-2)

@@ -23,10 +23,10 @@ class Hopper(Env):
     """The tasks of dm_control's `suite/hopper.py`.
 
     Observation: qpos without the horizontal position, qvel, log(1 + force) of the toe's and the
-    heel's touch sensors (N). Reward: only while the torso is high enough over the foot; to hop
-    scales it with the speed of the centre of mass, to stand with small controls, taken as they
-    were sent. Never terminates. Start: joint angles
-    uniform within their limits, turned anywhere, at rest.
+    heel's touch sensors (N). Reward: 0 unless the torso is high enough over the foot, times a
+    factor for the speed of the centre of mass (hop) or for small controls, before MuJoCo clamps
+    them (stand). Never terminates. Start: joint angles uniform within their limits, turned
+    anywhere, at rest.
     """
 
     def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:

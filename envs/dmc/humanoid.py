@@ -26,12 +26,12 @@ _STAND_HEIGHT = 1.4  # m, of the head
 
 @dataclasses.dataclass(frozen=True)
 class Anatomy:
-    """What tells the suite's two humanoids apart.
+    """The differences between the suite's two humanoids.
 
     Attributes:
         domain: name of the domain and of its model.
-        torso: body in whose frame hands and feet are seen, and whose speed counts.
-        up: its axis that points up when it stands, 0 to 2.
+        torso: name of the body that is the frame of hands and feet. Its subtree's velocity counts.
+        up: axis of the torso that points up when it stands, 0 to 2.
         limbs: hands and feet, in the order of the observation.
         substeps: physics steps per control step.
         obs_size: length of the observation.
@@ -61,10 +61,10 @@ class Humanoid(Env):
     "run_pure_state" is "run" with another observation, qpos and qvel.
 
     Observation: joint angles, height of the head (m), hands and feet in the torso's frame (m),
-    the vertical in the torso's frame, velocity of the centre of mass (m/s), qvel. Reward: head
-    high and torso upright, times small controls, taken as they were sent, times standing still or
-    horizontal speed in any direction. Never terminates. Start: in the air, turned and
-    bent at random, drawn until nothing touches.
+    the vertical in the torso's frame, velocity of the centre of mass (m/s), qvel. Reward: a product
+    of factors for the head's height, the upright torso, small controls, before MuJoCo clamps them,
+    and standing still or horizontal speed in any direction. Never terminates. Start: a random
+    orientation and random joint angles, drawn until nothing touches.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Humanoid(Env):
         )
 
     def _observe(self, physics: PhysicsState, data: mjx.Data) -> jax.Array:
-        """data: kinematics of `physics`, maybe around the origin."""
+        """data: kinematics of `physics`, which may be moved to the origin."""
         if self._pure:
             return jnp.concatenate([physics.qpos, physics.qvel])
         frame = data.xmat[self._torso]

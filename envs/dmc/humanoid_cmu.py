@@ -1,4 +1,4 @@
-"""humanoid_CMU: the body of the CMU motion capture data, 56 joints, with humanoid's tasks."""
+"""humanoid_CMU: the body of the CMU motion capture data, with 56 joints and humanoid's tasks."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ class ManipulatorBring(Env):
     """The tasks bring_ball and bring_peg of dm_control's `suite/manipulator.py`.
 
     Observation: `PlanarArm.observe`, pose and velocity of the prop, pose of the target. Touch
-    is that of the last dynamics evaluation. Reward: closeness of ball and target; of the peg, of
-    its middle and its tip to those of the target, or a third of how well it is grasped. Never
-    terminates. Start: everything random, drawn until nothing touches; the prop anywhere with
-    some speed, or in the hand, or in the target.
+    is that of the last dynamics evaluation. Reward of the ball: closeness to the target. Reward of
+    the peg: mean closeness of its middle and its tip to those of the target, or if that is larger,
+    a third of the closeness to a grasp. Never terminates. Start: everything random, drawn until
+    nothing touches; the prop anywhere with a random speed, or in the hand, or in the target.
 
     `State.task` is the target's pose: x, z (m), and w and y of its quaternion.
     """
@@ -97,11 +97,11 @@ class ManipulatorBring(Env):
         }
 
     def _place(self, target: jax.Array) -> jax.Array:
-        """Returns where the target is, (3,), m."""
+        """Returns the target's position, (3,), m."""
         return jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
 
     def _draw(self, key: jax.Array, rejected: PhysicsState) -> tuple[PhysicsState, jax.Array]:
-        """Returns a start and its target, with what the original keeps of a rejected one."""
+        """Returns a start and its target. Like the original, keeps some of the rejected start."""
         arm_key, target_key, kind_key, prop_key, speed_key = jax.random.split(key, 5)
         qpos = self._arm.draw(arm_key, rejected.qpos)
         target = jax.random.uniform(
@@ -115,8 +115,8 @@ class ManipulatorBring(Env):
         in_hand, in_target = kind < _IN_HAND, kind > 1 - _IN_TARGET
         prop = jnp.where(in_target, target, anywhere)
         prop = jnp.where(in_hand, self._grasped(rejected.replace(qpos=qpos)), prop)
-        # The original does not take back the speed of a rejected draw: a prop in the hand or in
-        # the target may start with it.
+        # The original keeps the speed of a rejected draw. A prop in the hand or in the target may
+        # start with it.
         x_rate = self._prop_qvel[0]
         speed = jnp.where(in_hand | in_target, rejected.qvel[x_rate], speed)
         half = target[2] / 2

@@ -24,7 +24,7 @@ _TOUCH = ("palm", "finger", "thumb", "fingertip", "thumbtip")
 
 
 class PlanarArm:
-    """Where the arm is in a model, how it starts and what is seen of it."""
+    """The arm of a model: its random start and its part of the observation."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         joints = [model.joint(name) for name in _JOINTS]
@@ -39,7 +39,7 @@ class PlanarArm:
         self._touch = sensor_indices(model, *(f"{part}_touch" for part in _TOUCH))
 
     def draw(self, key: jax.Array, qpos: jax.Array) -> jax.Array:
-        """Returns `qpos` (nq,) with random arm joints and the finger opened like the thumb."""
+        """Returns `qpos` (nq,) with random arm joints. The finger gets the thumb's angle."""
         angles = jax.random.uniform(key, self._low.shape, jnp.float32, self._low, self._high)
         qpos = qpos.at[self._qpos].set(angles)
         return qpos.at[self._finger].set(qpos[self._thumb])

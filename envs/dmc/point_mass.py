@@ -22,21 +22,24 @@ _MOST_PARALLEL = 0.9  # cosine of the angle between two directions
 class PointMass(Env):
     """The tasks of dm_control's `suite/point_mass.py`.
 
-    Each control pushes in one direction: along x and y in the easy task, in directions that each
-    episode draws in the hard one.
+    Each control pushes in one direction: x or y in the easy task, a direction drawn for the episode
+    in the hard one.
 
-    Observation: position (m), velocity (m/s). Reward: 1 within the target's radius of the middle
-    and falling off over another radius, times up to a fifth less for large actions. Never
-    terminates. Start: at rest, anywhere within the walls. The reward sees the action as it was
-    sent, before MuJoCo clamps it.
+    Observation: position (m), velocity (m/s). Reward: 1 within the target's radius of the middle,
+    falling off over another radius, and up to a fifth less for large actions, before MuJoCo clamps
+    them. Never terminates. Start: at rest, anywhere within the walls.
 
     `State.task` of the hard task is the directions: (2, 2), a unit vector (x, y) for each control.
-    The original changes the coefficients of its tendons to them. Here the controls are combined
-    before a step, which gives the same forces.
+    The original sets the coefficients of its tendons to them. The port combines the controls before
+    a step, which gives the same forces.
     """
 
     def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:
-        """Args: hard: draw directions; the options of `Physics`."""
+        """Args.
+
+        hard: draw the directions.
+        options: of `Physics`.
+        """
         self._hard = hard
         model = dmc_model("point_mass.xml")
         self._target_radius = float(model.geom("target").size[0])
@@ -49,7 +52,7 @@ class PointMass(Env):
         )
         if hard:
             model = copy.deepcopy(model)
-            model.actuator_ctrllimited[:] = False  # sums of two clamped controls may be larger
+            model.actuator_ctrllimited[:] = False  # a sum of two controls may exceed the limit
         self.physics = Physics(model, substeps=1, **options)
 
     def reset(self, key: jax.Array) -> State:
@@ -66,7 +69,7 @@ class PointMass(Env):
             control = jnp.clip(action, self.spec.action_low, self.spec.action_high)
             control = (control[:, None] * state.task).sum(0)
         physics, _ = self.physics.step(state.physics, control, lambda data: None)
-        # The target is at the joints' origin, at the height of the mass.
+        # The target is at the origin of the joints, at the height of the mass.
         distance = jnp.linalg.norm(physics.qpos)
         near = tolerance(distance, (0.0, self._target_radius), self._target_radius)
         effort = tolerance(action, margin=1, value_at_margin=0, sigmoid="quadratic").mean()

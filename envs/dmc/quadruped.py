@@ -1,8 +1,8 @@
 """quadruped: a body on four legs that walks at 0.5 m/s, runs at 5 m/s or fetches a ball.
 
-The suite's escape is not here. It draws a terrain for every episode. MJX (impl=jax) could hold a
-height field per environment, but collides none with the ellipsoid and the cylinders of this
-body, and its rays, which the rangefinders are, end on none.
+The suite's escape is missing. It draws a terrain for every episode. MJX (impl=jax) could hold a
+height field per environment, but it does not collide height fields with the ellipsoid and the
+cylinders of this body, and its rangefinders do not see them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPEEDS = {"walk": 0.5, "run": 5.0}  # m/s, where the full reward begins
 _EPISODE_SECONDS = 20.0
 _LEGS = ("front_left", "front_right", "back_right", "back_left")
 # m. Upright, the toes are at the floor's height after a whole number of lifts. The original's sum
-# of lifts just clears it; in float32 the toes would touch.
+# of lifts is just above it. In float32 the toes would touch.
 _CLEARANCE = 2e-7
 _LIFT = 0.01  # m, by which a start is raised at a time until nothing touches
 _SPAWN_SHARE = 0.9  # of the arena's half-width, where fetch places body and ball
@@ -36,12 +36,13 @@ _BALL_SPEED = 5.0  # m/s, standard deviation along x and along y
 
 
 class _Quadruped(Env):
-    """What the tasks of dm_control's `suite/quadruped.py` have in common.
+    """The common part of the tasks of dm_control's `suite/quadruped.py`.
 
     Observation: angles, velocities and activations of the legs, velocity of the torso in its own
     frame (m/s), cosine of its tilt, accelerometer, gyro, arcsinh of the forces (N) and torques
-    (N m) at the toes. Never terminates. Accelerations and forces are those of the last dynamics
-    evaluation, at a reset with the actuators switched off; all else is up to date.
+    (N m) at the toes. Never terminates. Accelerations, forces and torques are those of the last
+    dynamics evaluation, at a reset with the actuators switched off. All other quantities belong to
+    the new state.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class _Quadruped(Env):
         )
 
     def _lifted(self, orientation: jax.Array, x: jax.Array, y: jax.Array) -> PhysicsState:
-        """Returns the model's own pose, turned and raised out of the floor until it is free."""
+        """Returns the model's default pose at (x, y), turned, and raised until nothing touches."""
         model = self.physics.model
         default = self.physics.init(model.qpos0, np.zeros(model.nv))
         qpos = default.qpos.at[:2].set(jnp.stack([x, y])).at[3:7].set(orientation)
@@ -98,7 +99,7 @@ class _Quadruped(Env):
         return at(lifts)
 
     def _observe(self, data: mjx.Data, sensors: jax.Array) -> jax.Array:
-        """`sensors` are all sensors as the last dynamics evaluation left them."""
+        """sensors: all sensors as of the last dynamics evaluation."""
         return jnp.concatenate(
             [
                 data.qpos[self._angles],
@@ -113,7 +114,7 @@ class _Quadruped(Env):
         )
 
     def _reward(self, data: mjx.Data) -> jax.Array:
-        """Returns the share for being upright, () in [0, 1]."""
+        """Returns the factor for being upright, () in [0, 1]."""
         return tolerance(
             data.xmat[self._torso, 2, 2],
             bounds=(1.0, float("inf")),
@@ -124,9 +125,8 @@ class _Quadruped(Env):
 
 
 class QuadrupedMove(_Quadruped):
-    """walk and run: reward for the torso's forward velocity in its own frame, and upright.
-
-    Start: any orientation, lifted out of the floor by centimetres until nothing touches.
+    """walk and run. Reward: factors for the torso's forward velocity in its own frame and for being
+    upright. Start: any orientation, raised by centimetres until nothing touches.
     """
 
     def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:
@@ -170,10 +170,10 @@ class QuadrupedMove(_Quadruped):
 class QuadrupedFetch(_Quadruped):
     """fetch: bring a ball to the middle of a walled arena.
 
-    Observation: also position, velocity and spin of the ball and the position of the target, in
-    the torso's frame. Reward: horizontally, the closeness of ball and workspace, half of it only
-    as far as the ball is close to the target, and upright. Start: upright anywhere, facing
-    anywhere, the ball in the air elsewhere and flying.
+    Adds to `_Quadruped`. Observation: position, velocity and angular velocity of the ball and
+    position of the target, in the torso's frame. Reward: the factor for being upright, times the
+    horizontal closeness of ball and workspace, half of it times that of ball and target. Start:
+    upright anywhere, facing anywhere, the ball anywhere in the air with a random velocity.
     """
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:

@@ -26,9 +26,9 @@ class Reacher(Env):
 
     Observation: joint angles (rad, not wrapped), target minus finger (m), joint velocities
     (rad/s). Reward: 1 while finger and target overlap, else 0. Never terminates. Start: at rest,
-    angles uniform within their limits, target anywhere around, its distance uniform.
+    angles uniform within their limits, the target's direction and distance uniform.
 
-    `State.task` is the target's place, (2,) float32, m.
+    `State.task` is the target's position, (2,) float32, m.
     """
 
     def __init__(self, *, hard: bool, **options: Unpack[PhysicsOptions]) -> None:

@@ -20,7 +20,7 @@ def _gaussian(x: jax.Array, edge: float) -> jax.Array:
 
 
 def _hyperbolic(x: jax.Array, edge: float) -> jax.Array:
-    # jnp.cosh overflows to inf far away, and 1 / inf is the limit that is wanted.
+    # jnp.cosh overflows to inf far away, and 1 / inf is the right limit.
     return 1 / jnp.cosh(float(np.arccosh(1 / edge)) * x)
 
 

@@ -1,4 +1,4 @@
-"""stacker: a planar arm with a gripper puts one of its boxes at a height, on the others."""
+"""stacker: a planar arm with a gripper stacks boxes until one of them is at a target."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Stacker(Env):
 
     Observation: `PlanarArm.observe`, pose of each box, velocity of each box (x, angle, z), x and
     z of the target. Touch is that of the last dynamics evaluation. Reward: closeness of the
-    nearest box and the target, times the hand being away. Never terminates. Start: arm, boxes
-    and target random, drawn until nothing touches; the target is as high as one of the boxes
-    in a stack would be.
+    nearest box and the target, times a factor for the hand being away. Never terminates. Start:
+    arm, boxes and target random, drawn until nothing touches. The target has the height of one of
+    the boxes in a stack.
 
-    `State.task` is the target's place: x, z (m).
+    `State.task` is the target's position: x, z (m).
     """
 
     def __init__(self, boxes: int, **options: Unpack[PhysicsOptions]) -> None:
@@ -93,7 +93,7 @@ class Stacker(Env):
         return {"body_pos": {"target": self._place(state.task)}}
 
     def _place(self, target: jax.Array) -> jax.Array:
-        """Returns where the target is, (3,), m."""
+        """Returns the target's position, (3,), m."""
         return jnp.stack([target[0], jnp.float32(self._target_y), target[1]])
 
     def _draw(self, key: jax.Array) -> tuple[PhysicsState, jax.Array]:

@@ -1,4 +1,4 @@
-"""How dm_control's tasks begin: random joint angles, and drawing again until a start will do."""
+"""The starts of dm_control's tasks: random joint angles, and drawing until a start is accepted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 def random_joint_angles(model: mujoco.MjModel, key: jax.Array) -> jax.Array:
     """Returns qpos, (nq,) float32, of a model without ball joints.
 
-    As dm_control's `suite/utils/randomizers.py`: limited joints are uniform within their limits,
-    other hinges are uniform on the circle, other slides stay where the model has them. A free
-    body stays there too, but turned: its quaternion is four uniform numbers in [0, 1) over their
-    norm. That is not uniform, and reaches an eighth of all orientations; it is the original's.
+    Follows dm_control's `suite/utils/randomizers.py`: limited joints are uniform within their
+    limits, other hinges are uniform on the circle, other slides keep the model's position. A free
+    body keeps its position, but its quaternion is four uniform numbers in [0, 1) over their norm.
+    These orientations are not uniform, and cover an eighth of all.
 
     Raises:
         ValueError: if the model has ball joints.
@@ -45,12 +45,12 @@ def random_joint_angles(model: mujoco.MjModel, key: jax.Array) -> jax.Array:
 def draw_until(
     accept: Callable[[T], jax.Array], draw: Callable[[jax.Array], T], key: jax.Array
 ) -> T:
-    """Returns `draw(key)` for the first of a stream of fresh keys whose result is accepted.
+    """Draws with fresh keys until a result is accepted, and returns it.
 
     Args:
         accept: maps a result, a tree of arrays, to () bool.
-        draw: makes a result of a key.
-        key: where the stream begins.
+        draw: maps a key to a result.
+        key: the seed of the keys.
     """
 
     def next_draw(stream: jax.Array) -> tuple[jax.Array, T]:

@@ -28,11 +28,11 @@ class Swimmer(Env):
 
     Observation: joint angles (rad), target relative to the nose in the head's frame (m), forward,
     sideward and turning velocity of every link in its own frame (m/s, rad/s). Reward: 1 while the
-    nose is in the target, with a long tail outside of it. Never terminates. Start: at rest in the
+    nose is in the target, falling off slowly outside of it. Never terminates. Start: at rest in the
     middle, headed anywhere, joint angles uniform within their limits, target uniform in a square
-    around the middle, in every fifth episode a small one.
+    around the middle, which is small with probability 0.2.
 
-    `State.task` is the target's place, (2,) float32, m.
+    `State.task` is the target's position, (2,) float32, m.
     """
 
     def __init__(self, links: int, **options: Unpack[PhysicsOptions]) -> None:
@@ -92,7 +92,7 @@ class Swimmer(Env):
     def _observe(self, physics: PhysicsState, target: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the observation, and the distance of the nose to the target (m)."""
         data = self.physics.kinematics(physics)
-        # All of it lies in one horizontal plane, and the head turns about the vertical.
+        # Everything is in one horizontal plane, and the head turns about the vertical.
         to_target = jnp.dot(
             target - data.geom_xpos[self._nose, :2],
             data.xmat[self._head, :2, :2],
@@ -104,9 +104,9 @@ class Swimmer(Env):
 
 
 def _add_links(spec: mujoco.MjSpec, links: int) -> None:
-    """Adds to the head what dm_control adds: the other links, each with a motor and two sensors.
+    """Adds the other links to the head, each with a motor and two sensors, as dm_control does.
 
-    Written anew, as dm_control's own function comes only with an import of its rendering.
+    dm_control's own function cannot be imported without its rendering.
     """
     parent = spec.body("head")
     limit = 360 / links
@@ -130,7 +130,7 @@ def _add_links(spec: mujoco.MjSpec, links: int) -> None:
 
 
 def _velocity_sensors(model: mujoco.MjModel, links: int) -> np.ndarray:
-    """Returns where in `sensordata` (vx, vy, wz) of each link is, from the head on."""
+    """Returns the indices in `sensordata` of (vx, vy, wz) of each link, from the head on."""
     names = [("head_vel", "head_gyro")]
     names += [(f"velocimeter_{i}", f"gyro_{i}") for i in range(links - 1)]
     linear_x, linear_y, angular_z = 0, 1, 5

@@ -23,10 +23,10 @@ _STAND_HEIGHT = 1.2  # m, of the torso
 class Walker(Env):
     """The tasks of dm_control's `suite/walker.py`.
 
-    Observation: x and z of the x axis of every body, height of the torso (m), qvel. Reward:
-    mostly for the torso's height, a quarter for its being upright; to walk and to run scale it
-    with the horizontal speed of the centre of mass. Never terminates. Start: joint angles
-    uniform within their limits, turned anywhere, at rest.
+    Observation: x and z of the x axis of every body, height of the torso (m), qvel. Reward: 3/4 for
+    the torso's height and 1/4 for its being upright; walk and run scale it with the horizontal
+    speed of the centre of mass. Never terminates. Start: joint angles uniform within their limits,
+    turned anywhere, at rest.
     """
 
     def __init__(self, task: str, **options: Unpack[PhysicsOptions]) -> None:

@@ -34,10 +34,10 @@ class Ant(Env):
     1 m or the state is not finite. Start: uniform noise of +-0.1 on qpos, normal noise of scale
     0.1 on qvel.
 
-    The original takes the speed from body positions that it reads right after `mj_step`: they are
-    those of the last Runge-Kutta stage, not those that qpos says. `State.task` therefore
-    remembers, () float32, how far the torso was read ahead of qpos along x (m). Forces are those
-    of the same stage, and 0 after a reset, as the original computes them only in its steps.
+    The original takes the speed from body positions that it reads right after `mj_step`. They are
+    those of the last Runge-Kutta stage and differ from qpos. So `State.task`, () float32, is the
+    position that was read minus qpos along x (m). Forces are those of the same stage. After a reset
+    they are 0, because the original computes them only in its steps.
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:

@@ -19,7 +19,7 @@ _RESET_NOISE = 0.1
 
 
 class HalfCheetah(Env):
-    """The task of gymnasium's `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are alike.
+    """The task of gymnasium's `half_cheetah_v4.py` and `half_cheetah_v5.py`, which are the same.
 
     Observation: qpos without the horizontal position, then qvel. Reward: mean forward speed
     (m/s) over the step, minus 0.1 times the squared action. Never terminates. Start: uniform

@@ -20,8 +20,8 @@ _MAX_STATE = 100.0
 class Hopper(PlanarWalker):
     """The task of gymnasium's `hopper_v4.py` and `hopper_v5.py`.
 
-    Healthy: the torso higher than 0.7 m and leaning by less than 0.2 rad, and all angles (rad)
-    and velocities (m/s, rad/s) below 100. The rest is in `PlanarWalker`.
+    Healthy: the torso is higher than 0.7 m and leans by less than 0.2 rad, and all angles (rad)
+    and velocities (m/s, rad/s) are below 100. See `PlanarWalker` for the rest.
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:

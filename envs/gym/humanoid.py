@@ -24,11 +24,11 @@ class Humanoid(HumanoidBody):
     Reward: 1.25 times the mean speed (m/s) of the centre of mass along x over the step, plus 5,
     minus 0.1 times the squared action; v5 subtracts 5e-7 times the squared external forces, at
     most 10, and does not pay the 5 for the terminating step. Terminates when the torso leaves the
-    heights from 1 to 2 m. Observation and start are in `HumanoidBody`.
+    heights from 1 to 2 m. See `HumanoidBody` for observation and start.
 
     The original takes the speed from two readings of the centre of mass, both as of the last
-    Runge-Kutta stage. `State.task` therefore remembers, () float32, how far it was last read
-    ahead of the root's qpos along x (m).
+    Runge-Kutta stage. So `State.task`, () float32, is the last reading minus the root's qpos along
+    x (m).
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:

@@ -1,4 +1,4 @@
-"""What Humanoid and HumanoidStandup share: the body, its simulation, and what is observed."""
+"""The common part of Humanoid and HumanoidStandup: body, simulation and observation."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _RESET_NOISE = 0.01
 
 
 class Seen(struct.PyTreeNode):
-    """What the original reads right after `mj_step`: all of it as of the last dynamics evaluation,
-    which is the last Runge-Kutta stage and not the new qpos and qvel.
+    """The quantities that the original reads right after `mj_step`. They are those of the last
+    dynamics evaluation, the last Runge-Kutta stage, and not of the new qpos and qvel.
 
     Attributes:
         inertia: (nbody, 10), each body's inertia about the humanoid's centre of mass.
@@ -47,12 +47,12 @@ class Seen(struct.PyTreeNode):
 class HumanoidBody(Env):
     """A task of gymnasium's humanoid.
 
-    Observation: qpos without the position on the ground, qvel, and the first four of `Seen`; v5
-    drops from these the rows of the world and the six joint forces on the free joint, all of
-    them always 0. Start: uniform noise of +-0.01 on qpos and qvel; there, external forces are
-    observed as 0, because the original computes them only in its steps.
+    Observation: qpos without the position on the ground, qvel, and the first four fields of `Seen`.
+    v5 drops the rows of the world and the six joint forces on the free joint, which are always 0.
+    Start: uniform noise of +-0.01 on qpos and qvel. The first observation has no external forces,
+    because the original computes them only in its steps.
 
-    Subclasses say what is paid and what ends the episode.
+    Subclasses define the reward and the termination.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HumanoidBody(Env):
         """Args are the task's name and version, its model, and the options of `Physics`."""
         self.version = version
         model = gym_model(model_file)
-        # The model asks for PGS, which MJX lacks. Both solve the same problem.
+        # The model asks for PGS, which MJX lacks. Newton solves the same problem.
         model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         self.physics = Physics(model, substeps=_SUBSTEPS, reads_forces=True, **options)
         self.spec = spec_from_model(
@@ -73,7 +73,7 @@ class HumanoidBody(Env):
         )
 
     def start(self, key: jax.Array) -> tuple[State, Seen]:
-        """Returns the start of an episode, without `State.task`, and what is read there."""
+        """Returns the start of an episode, without `State.task`, and the quantities read there."""
         physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=False)
         data = self.physics.kinematics(physics)
         model = self.physics.model
@@ -87,15 +87,14 @@ class HumanoidBody(Env):
     def advance(
         self, physics: PhysicsState, action: jax.Array
     ) -> tuple[PhysicsState, Seen, jax.Array]:
-        """Returns the next state, what is read there with x as if the step had begun at 0, and
-        the step along x (m) of qpos."""
+        """Returns the next state, the quantities read there, with x as if the step had begun at 0,
+        and the change of qpos along x (m)."""
         start, x = center(physics, ROOT_X)
         start, y = center(start, ROOT_Y)
         end, seen = self.physics.step(start, action, self._read)
         return uncenter(uncenter(end, ROOT_X, x), ROOT_Y, y), seen, end.qpos[ROOT_X]
 
     def observe(self, physics: PhysicsState, seen: Seen) -> jax.Array:
-        """Returns the observation."""
         first_body = 0 if self.version == 4 else 1
         first_joint = 0 if self.version == 4 else _FREE_JOINT
         return jnp.concatenate(
@@ -126,10 +125,10 @@ class HumanoidBody(Env):
 
 
 def control_cost(action: jax.Array) -> jax.Array:
-    """Returns what both tasks subtract for the action, which is not clipped to its range."""
+    """Returns the cost of the action, which is not clipped to its range."""
     return _CONTROL_COST * jnp.square(action).sum()
 
 
 def force_cost(seen: Seen) -> jax.Array:
-    """Returns what the tasks that charge for external forces subtract: at most 10."""
+    """Returns the cost of external forces, at most 10."""
     return jnp.minimum(_FORCE_COST * jnp.square(seen.external).sum(), _MAX_FORCE_COST)

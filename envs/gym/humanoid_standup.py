@@ -17,7 +17,7 @@ class HumanoidStandup(HumanoidBody):
 
     Reward: height of the torso (m) over the physics time step (0.003 s), plus 1, minus 0.1 times
     the squared action, minus 5e-7 times the squared external forces, at most 10. Never
-    terminates. Observation and start are in `HumanoidBody`.
+    terminates. See `HumanoidBody` for observation and start.
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:

@@ -24,13 +24,13 @@ class InvertedDoublePendulum(Env):
     """The task of gymnasium's `inverted_double_pendulum_v4.py` and `..._v5.py`.
 
     Observation: cart position (m), sines and cosines of the two angles, velocities (m/s, rad/s),
-    and the forces of the constraints on the joints (N, N m), the last two clipped to +-10. v5
-    drops the forces on the hinges, which have no limits: always 0. Terminates when the tip is not
-    higher than 1 m. Reward: 10, minus 0.01 x^2 + (z - 2)^2 of the tip, minus penalties on the
-    angular velocities; v5 does not pay the 10 for the terminating step. Start: uniform noise of
-    +-0.1 on qpos, normal noise of scale 0.1 on qvel.
+    and the forces of the constraints on the joints (N, N m). Velocities and forces are clipped to
+    +-10. v5 drops the forces on the hinges, which are always 0 because hinges have no limits.
+    Reward: 10, minus 0.01 x^2 + (z - 2)^2 of the tip, minus penalties on the angular velocities; v5
+    does not pay the 10 for the terminating step. Terminates when the tip is not higher than 1 m.
+    Start: uniform noise of +-0.1 on qpos, normal noise of scale 0.1 on qvel.
 
-    The original reads the tip and the forces right after `mj_step`: they are those of the last
+    The original reads the tip and the forces right after `mj_step`. They are those of the last
     Runge-Kutta stage.
     """
 
@@ -50,7 +50,7 @@ class InvertedDoublePendulum(Env):
 
     def reset(self, key: jax.Array) -> State:
         physics = noisy_start(self.physics, key, _RESET_NOISE, normal_velocity=True)
-        # The cart starts far from the ends of its rail, which are the only constraints.
+        # The only constraints are the ends of the rail, far from where the cart starts.
         no_force = jnp.zeros(self.physics.model.nv, jnp.float32)
         return State.begin(physics, self._observe(physics, no_force))
 

@@ -1,4 +1,4 @@
-"""What Hopper and Walker2d share: legs in a vertical plane that run and must not fall."""
+"""The common part of Hopper and Walker2d: bodies in a vertical plane that run and must not fall."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlanarWalker(Env):
     forward speed (m/s) over the step, plus 1, minus 0.001 times the squared action; v5 does not
     pay the 1 for the terminating step. Start: uniform noise of +-0.005 on qpos and qvel.
 
-    Subclasses say what is healthy.
+    Subclasses define `healthy`.
     """
 
     def __init__(

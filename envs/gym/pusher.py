@@ -18,7 +18,7 @@ _ARM_JOINTS = 7
 _VELOCITY_NOISE = 0.005
 _LOW, _HIGH = (-0.3, -0.2), (0.0, 0.2)  # m
 _MIN_GOAL_DISTANCE = 0.17  # m
-# A draw is accepted with probability 0.62: none of them is in 1 of 10^26 resets.
+# A draw is accepted with probability 0.62: in 1 of 10^26 resets none of them is.
 _DRAWS = 64
 _NEAR_WEIGHT = 0.5
 _CONTROL_COST = 0.1
@@ -33,8 +33,8 @@ class Pusher(Env):
     Start: the arm in its default pose with uniform noise of +-0.005 on its velocities, the object
     uniform in a rectangle outside of a disk around the goal, which does not move.
 
-    The original reads body positions right after `mj_step`: they are those of the last physics
-    step's beginning, not those that qpos says.
+    The original reads body positions right after `mj_step`. They are those of the beginning of the
+    last physics step, and differ from qpos.
     """
 
     def __init__(self, **options: Unpack[PhysicsOptions]) -> None:
@@ -85,7 +85,7 @@ class Pusher(Env):
         )
 
     def _places(self, data: mjx.Data) -> jax.Array:
-        """Returns where fingertips, object and goal are: (3, 3), m."""
+        """Returns the positions of fingertips, object and goal: (3, 3), m."""
         return jnp.stack(
             [data.xpos[self._fingertips], data.xpos[self._object], data.xpos[self._goal]]
         )

@@ -27,10 +27,9 @@ class Reacher(Env):
     Reward: minus the distance to the target, minus the squared action. Never terminates. Start:
     nearly stretched out, target uniform on a disk.
 
-    Two habits of the original are part of the task. Body positions are read right after
-    `mj_step`, so the fingertip is where the last Runge-Kutta stage put it, not where qpos says.
-    And v4 pays for the distance before the step (v5: after it), so that v4's `step` reads the
-    fingertip vector in the observation of the state that it is given.
+    The original reads body positions right after `mj_step`, so the fingertip is that of the last
+    Runge-Kutta stage and differs from qpos. v4 pays for the distance before the step, v5 for that
+    after it. So `step` of v4 reads the vector to the target in the observation of its state.
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:
@@ -54,8 +53,8 @@ class Reacher(Env):
         velocities = jax.random.uniform(
             velocity_key, (2,), jnp.float32, -_VELOCITY_NOISE, _VELOCITY_NOISE
         )
-        # The original draws from a square until it hits the disk; area grows as the radius
-        # squared, so a square root gives the same distribution without a loop.
+        # The original draws from a square until it hits the disk. A square root gives the same
+        # distribution without a loop, because the area grows with the square of the radius.
         radius = _GOAL_RADIUS * jnp.sqrt(jax.random.uniform(radius_key, (), jnp.float32))
         direction = jax.random.uniform(direction_key, (), jnp.float32, 0.0, 2 * jnp.pi)
         goal = radius * jnp.stack([jnp.cos(direction), jnp.sin(direction)])

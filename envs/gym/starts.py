@@ -1,4 +1,4 @@
-"""Where most of gymnasium's episodes begin: the model's default pose at rest, with noise."""
+"""The start of most of gymnasium's episodes: the model's default pose at rest, with noise."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..physics.backend import Physics
 def noisy_start(
     physics: Physics, key: jax.Array, scale: float, *, normal_velocity: bool
 ) -> PhysicsState:
-    """Draws a start; `scale` is in the own unit of each coordinate.
+    """Draws a start. `scale` is in the unit of each coordinate.
 
-    qpos gets uniform noise of +-scale. So do the quaternions in it, which nothing normalises
-    before the first step: the first observation shows them as they were drawn. qvel gets normal
-    noise of standard deviation `scale`, or uniform noise like qpos.
+    qpos gets uniform noise of +-scale, its quaternions too. Nothing normalises them before the
+    first step, so the first observation shows them as drawn. qvel gets normal noise of standard
+    deviation `scale`, or uniform noise like qpos.
     """
     model = physics.model
     qpos_key, qvel_key = jax.random.split(key)

@@ -19,7 +19,7 @@ _RESET_NOISE = 0.1
 
 
 class Swimmer(Env):
-    """The task of gymnasium's `swimmer_v4.py` and `swimmer_v5.py`, which are alike.
+    """The task of gymnasium's `swimmer_v4.py` and `swimmer_v5.py`, which are the same.
 
     Observation: qpos without the position in the plane, then qvel. Reward: mean speed (m/s) of
     the first link's tip along x over the step, minus 0.0001 times the squared action. Never

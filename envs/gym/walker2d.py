@@ -19,8 +19,8 @@ _MAX_PITCH = 1.0  # rad
 class Walker2d(PlanarWalker):
     """The task of gymnasium's `walker2d_v4.py` and `walker2d_v5.py`.
 
-    Healthy: the torso between 0.8 and 2 m high and leaning by less than 1 rad. The rest is in
-    `PlanarWalker`. v4 has another model, whose right foot has less friction than the left one.
+    Healthy: the torso is between 0.8 and 2 m high and leans by less than 1 rad. See `PlanarWalker`
+    for the rest. v4 has its own model, whose right foot has less friction than the left one.
     """
 
     def __init__(self, version: int, **options: Unpack[PhysicsOptions]) -> None:

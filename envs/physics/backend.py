@@ -44,13 +44,13 @@ class Simulation(Protocol):
 class Physics:
     """A model on MJX with pure, unbatched functions over `PhysicsState`.
 
-    Physics runs in float32 with full-precision matrix products whatever precision surrounds it
-    (the default on accelerators would round them to bfloat16 or TF32); no global flag is set.
-    Contacts of capsules with planes are C MuJoCo's on either backend, see `fixes.collision`.
+    Physics runs in float32 with full-precision matrix products, whatever the precision around it.
+    (Accelerators round them to bfloat16 or TF32 by default.) It sets no global flag. `fixes` has
+    the corrections of both backends.
 
-    With impl=warp, a step whose contacts or constraints did not fit into the buffers leaves nan in
-    qpos and qvel. `contacts` is a mean over the batch: a simulation may have more while others
-    have less. What the step reads has no contacts in it, as they belong to the whole batch.
+    With impl=warp, a step whose contacts or constraints do not fit into the buffers leaves nan in
+    qpos and qvel. `contacts` is a mean over the batch: a simulation may have more if others have
+    less. The data of a step hold no contacts, because these belong to the whole batch.
 
     Attributes:
         model: the MuJoCo model that is simulated, after `prepare_model`.
@@ -79,10 +79,9 @@ class Physics:
             model: a compiled MuJoCo model.
             substeps: physics steps per control step, at least 1.
             iterations, ls_iterations, impl, contacts, constraints, graph_mode: see
-                `PhysicsOptions`. Buffer sizes that are None are warp's guess, and jax has no
-                buffers.
-            reads_forces: whether `external_forces` will be asked for, which warp has to compute
-                within its step.
+                `PhysicsOptions`. For buffer sizes that are None, warp guesses. jax has no buffers.
+            reads_forces: whether `external_forces` will be called. Warp computes them within its
+                step.
 
         Raises:
             UnsupportedModelError: if the backend cannot simulate the model exactly, or has no
@@ -102,7 +101,7 @@ class Physics:
         self._dynamics: Simulation
         try:
             if self.impl == "warp":
-                # Not at the top: warp is optional, and its import takes seconds.
+                # Imported here because warp is optional, and its import takes seconds.
                 from .warp import WarpSimulation
 
                 self._dynamics = WarpSimulation(
@@ -140,7 +139,7 @@ class Physics:
         Returns:
             The next state, and the data as `mj_step` leaves it: qpos and qvel are new, while
             derived quantities (xpos, contacts, ...) are those of the last dynamics evaluation.
-            Where C MuJoCo would find that the simulation has blown up and reset it, qpos is nan.
+            qpos is nan if the simulation blew up, so that C MuJoCo would reset it.
         """
         with jax.default_matmul_precision("highest"):
             data = self._dynamics.step(state, jnp.asarray(ctrl, jnp.float32))
@@ -154,10 +153,10 @@ class Physics:
         Args:
             state: where to start.
             ctrl: (nu,) controls in native units.
-            read: picks what is needed from the data that `substep` returns.
+            read: a function of the data that `substep` returns.
 
         Returns:
-            The next state and what `read` saw after the last substep.
+            The next state, and the result of `read` after the last substep.
         """
         if self.substeps == 1:
             state, data = self.substep(state, ctrl)
@@ -167,17 +166,17 @@ class Physics:
             state, data = self.substep(state, ctrl)
             return state, read(data)
 
-        # Stacking what is read costs less than unrolling the last substep, which would compile
-        # the physics twice.
+        # Stacking the results costs less than unrolling the last substep, which would compile the
+        # physics twice.
         state, seen = jax.lax.scan(body, state, None, length=self.substeps)
         return state, jax.tree.map(lambda leaf: leaf[-1], seen)
 
     def kinematics(self, state: PhysicsState) -> mjx.Data:
-        """Returns data whose positions, frames and velocities, and the sensors that read them,
-        belong to `state`: what the original reads after its `mj_step1`.
+        """Returns data with the positions, frames and velocities of `state` and the sensors that
+        read them, as after MuJoCo's `mj_step1`.
 
-        Forces, accelerations and contacts in it, and the sensors that read them, are not
-        computed. What is not used costs nothing in a compiled program.
+        Forces, accelerations and contacts, and the sensors that read them, are not computed. A
+        compiled program computes only the fields that it uses.
         """
         stages = (mjx.kinematics, mjx.com_pos, mjx.com_vel, mjx.sensor_pos, mjx.sensor_vel)
         with jax.default_matmul_precision("highest"):
@@ -194,8 +193,8 @@ class Physics:
         Args:
             state: where to evaluate.
             ctrl: (nu,) controls in native units, 0 unless given.
-            actuated: False switches all actuators off, as dm_control does at a reset; without
-                control, those with activations or a spring would still pull.
+            actuated: False switches all actuators off, as dm_control does at a reset. Actuators
+                with activations or a spring have forces even without a control.
         """
         ctrl = jnp.zeros(self.model.nu) if ctrl is None else ctrl
         with jax.default_matmul_precision("highest"):
@@ -210,35 +209,34 @@ class Physics:
         """Returns the (3,) velocity of the centre of mass of the tree at `body`, in m/s."""
         with jax.default_matmul_precision("highest"):
             data = mjx.subtree_vel(self._kinematics.model, self.kinematics(state))
-        # MJX gives this quantity no public name: its own sensors read it here.
+        # MJX has no public name for it. Its own sensors read it here.
         return data._impl.subtree_linvel[body]
 
     def external_forces(self, data: mjx.Data) -> jax.Array:
-        """Returns what acts on each body from outside of its tree, such as contacts: (nbody, 6),
-        torque (N m) and force (N) about the tree's centre of mass.
+        """Returns the external forces on each body, such as those of contacts: (nbody, 6), torque
+        (N m) and force (N) about the centre of mass of its tree (MuJoCo's `cfrc_ext`).
 
         Args:
-            data: of a dynamics evaluation, such as `step` and `forward` give.
+            data: of a dynamics evaluation, as `step` and `forward` give it.
 
         Raises:
-            ValueError: if impl=warp was not told to compute them, with `reads_forces`.
+            ValueError: if impl=warp was built without `reads_forces`.
         """
         with jax.default_matmul_precision("highest"):
             return self._dynamics.external_forces(data)
 
     def body_inertias(self, data: mjx.Data) -> jax.Array:
-        """Returns the inertia of each body about its tree's centre of mass, in `data`: (nbody,
-        10), as MuJoCo's `cinert`."""
+        """Returns the inertia of each body about the centre of mass of its tree, (nbody, 10):
+        MuJoCo's `cinert`."""
         return data._impl.cinert
 
 
 def center(state: PhysicsState, coordinate: int) -> tuple[PhysicsState, jax.Array]:
-    """Moves one coordinate of qpos to 0, and returns it: (state, () float32).
+    """Moves one coordinate of qpos to 0, and returns the state and the coordinate, () float32.
 
-    A runner is far from the origin after a while, where float32 resolves positions only to
-    1e-5 m: contacts would blur, and a speed taken from two positions would be off by 1e-3 m/s.
-    Nothing in such a task depends on where along the track it happens, so it is simulated at
-    the origin and `uncenter` moves it back.
+    Far from the origin, float32 resolves positions only to 1e-5 m. Contacts would be inexact, and
+    the difference of two positions would give a speed with an error of 1e-3 m/s. A task that does
+    not depend on the coordinate is simulated at the origin, and `uncenter` moves it back.
     """
     offset = state.qpos[coordinate]
     here = jnp.arange(state.qpos.shape[0]) == coordinate
@@ -261,7 +259,7 @@ def _pack(data: mjx.Data) -> PhysicsState:
 
 
 def _given_up(state: PhysicsState) -> PhysicsState:
-    """Returns the state, with nan for qpos if C MuJoCo's next step would reset it."""
+    """Returns the state, with nan in qpos if the next step of C MuJoCo would reset it."""
     checked = jnp.concatenate([state.qpos, state.qvel, state.qacc_warmstart])
     sound = jnp.all(jnp.abs(checked) <= mujoco.mjMAXVAL)  # no comparison with a nan is true
     return state.replace(qpos=jnp.where(sound, state.qpos, jnp.float32(jnp.nan)))

@@ -1,8 +1,8 @@
-"""Contacts that can never happen, which MJX would hold memory and constraints for.
+"""Excludes contacts that can never happen from the models.
 
 MJX (impl=jax) allocates every contact that its static tables allow, and its solver computes with
-all of them in every step. Where a body cannot reach another one, whatever the joints do, the pair
-is excluded from our copy of the model. `python -m envs.devtools.prune` finds such pairs, and
+all of them in every step. If a body cannot reach another one in any pose of the joints, the pair is
+excluded from our copy of the model. `python -m envs.devtools.prune` finds such pairs, and
 `impossible_contacts.json` holds them with the evidence.
 """
 
@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 
 RECORDS = Path(__file__).with_name("impossible_contacts.json")
-"""By model, such as "dmc/cheetah.xml": the excluded pairs of bodies, and why."""
+"""By model, such as "dmc/cheetah.xml": the excluded pairs of bodies, and the evidence."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -28,7 +28,7 @@ _complete = contextvars.ContextVar("complete", default=False)
 
 
 def records() -> dict[str, Any]:
-    """Returns what `python -m envs.devtools.prune` found, by model."""
+    """Returns the results of `python -m envs.devtools.prune`, by model."""
     return json.loads(RECORDS.read_text()) if RECORDS.exists() else {}
 
 
@@ -38,8 +38,7 @@ def _impossible(model: str) -> list[tuple[str, str]]:
 
 
 def exclude_impossible(spec: mujoco.MjSpec, model: str) -> None:
-    """Excludes the pairs of `model` that are known to be impossible; bodies that an edit has
-    removed have none."""
+    """Excludes the known impossible pairs of `model`, except those of bodies that `spec` lacks."""
     if _complete.get():
         return
     bodies = {body.name for body in spec.bodies}
@@ -59,15 +58,15 @@ def complete_models() -> Iterator[None]:
 
 
 class Watch:
-    """What was seen while C MuJoCo was watched.
+    """Counts the contacts of some pairs of bodies in C MuJoCo.
 
     Attributes:
-        evaluations: of the dynamics; a Runge-Kutta step takes four.
-        touched: contacts of each watched pair, which should all be 0.
+        evaluations: number of dynamics evaluations; a Runge-Kutta step takes four.
+        touched: number of contacts of each pair. All should be 0.
     """
 
     def __init__(self, model: mujoco.MjModel, pairs: Pairs) -> None:
-        """Args are the model that will be simulated, and names of its bodies, two by two."""
+        """Args are the model that will be simulated, and pairs of names of its bodies."""
         ids = [tuple(sorted(model.body(name).id for name in pair)) for pair in pairs]
         self.evaluations = 0
         self.touched = dict.fromkeys(pairs, 0)
@@ -77,7 +76,7 @@ class Watch:
             self._watch[a, b] = self._watch[b, a] = True
 
     def see(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        """MuJoCo calls this once the contacts of an evaluation are known."""
+        """MuJoCo calls this after the contacts of each evaluation are known."""
         self.evaluations += 1
         if not data.ncon:
             return
@@ -88,13 +87,13 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(model: mujoco.MjModel, pairs: Pairs) -> Iterator[Watch]:
-    """Counts the contacts of `pairs` in all that C MuJoCo simulates inside, of this model.
+    """Counts the contacts of `pairs` in all simulations of this model on C MuJoCo inside.
 
-    Models cannot be built inside: MuJoCo's compiler fails while it has Python to call back.
+    Models cannot be compiled inside: MuJoCo's compiler fails while a Python callback is set.
     """
     watch = Watch(model, pairs)
     previous = mujoco.get_mjcb_passive()
-    # Passive forces are computed once an evaluation, after its contacts.
+    # Each evaluation computes passive forces once, after its contacts.
     mujoco.set_mjcb_passive(watch.see)
     try:
         yield watch

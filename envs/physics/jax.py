@@ -16,8 +16,7 @@ from .preparation import without_actuation
 class JaxSimulation:
     """A model on MJX's own backend (impl=jax).
 
-    Its dynamics are jitted: within one program and from one to the next, Python traces them once,
-    however many batches of however many simulations they are part of.
+    Its dynamics are jitted, so Python traces them once for all programs and batches.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
@@ -25,8 +24,8 @@ class JaxSimulation:
         with corrected_colliders():  # they make fewer contacts than MJX's own
             self.model = mjx.put_model(model, impl="jax")
             data = mjx.make_data(model, impl="jax")
-        # make_data leaves weakly typed leaves, which would make the second call of a jitted
-        # function trace again.
+        # make_data returns weakly typed leaves. With them, the second call of a jitted function
+        # would trace again.
         self._template = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), data)
         self.step = jax.jit(self._step)
         self.forward = jax.jit(self._forward, static_argnames="actuated")
@@ -52,7 +51,7 @@ class JaxSimulation:
         with corrected_colliders():
             for stage in (mjx.kinematics, mjx.com_pos, mjx.collision):
                 data = stage(self.model, data)
-        # MJX gives contacts no public name. It holds a slot for each that may ever exist.
+        # MJX has no public name for contacts. It has one row for each possible contact.
         contact = data._impl.contact
         return jnp.any(contact.dist < contact.includemargin)
 

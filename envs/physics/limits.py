@@ -1,14 +1,15 @@
 """The solver limits and warp's buffer sizes of each task.
 
-Solver limits should be the smallest that move nothing: MJX's solver waits for the slowest
-simulation of a batch, and its line search always takes the time of its limit.
+Solver limits should be the smallest that do not change the motion: MJX's solver waits for the
+slowest simulation of a batch, and its line search always takes the time of its limit.
 `python -m envs.devtools.tune TASK` measures the limits and the buffer sizes, and benchmarks/solver
-has its evidence. Warp guesses a buffer size where none is given.
+has its evidence. Warp guesses a buffer size if none is given.
 
-Three exceptions. The quadruped and the manipulator have more iterations than were measured: parity
-over 2,000 states found some that needed them. Models without constraints use 8 and 12. The limits
-and buffers of stacker and humanoid_CMU are not measured but generous; so are the buffers of
-manipulator_bring_peg, of which C MuJoCo took at most 9 contacts and 28 constraints in 3,750 steps.
+There are three exceptions. The quadruped and the manipulator have more iterations than measured,
+because some of 2,000 states in the parity test need them. Models without constraints use 8 and 12.
+The limits and buffers of stacker and humanoid_CMU, and the buffers of manipulator_bring_peg, are
+not measured but generous: bring_peg had at most 9 contacts and 28 constraints in 3,750 steps on C
+MuJoCo.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
         constraints=8,
     ),
     **_alike("dmc/cheetah_", "run", iterations=8, ls_iterations=4, contacts=8, constraints=32),
-    # MJX lacks colliders.
+    # impl=jax lacks colliders for some of its pairs of geoms.
     **_alike(
         "dmc/dog_",
         "fetch run stand trot walk",
@@ -69,7 +70,7 @@ _LIMITS: dict[str, PhysicsOptions] = {
         contacts=48,
         constraints=56,
     ),
-    # MJX would hold 4,684 rows of constraints of each simulation.
+    # impl=jax would hold 4,684 rows of constraints for each simulation.
     **_alike(
         "dmc/humanoid_CMU_",
         "run stand walk",
@@ -109,8 +110,8 @@ _LIMITS: dict[str, PhysicsOptions] = {
         constraints=32,
     ),
     **_alike("dmc/reacher_", "easy hard", iterations=2, ls_iterations=4, contacts=8, constraints=8),
-    # MJX's contacts of boxes are others than C MuJoCo's: after a step velocities are off by up to
-    # 14 rad/s.
+    # impl=jax finds other contact points between boxes than C MuJoCo does. Velocities differ by up
+    # to 14 rad/s after a step.
     **_alike(
         "dmc/stacker_",
         "stack_2 stack_4",
@@ -152,18 +153,17 @@ _LIMITS: dict[str, PhysicsOptions] = {
     **_alike("gym/Swimmer-", "v4 v5", iterations=3, ls_iterations=4, contacts=8, constraints=8),
     **_alike("gym/Walker2d-", "v4 v5", iterations=6, ls_iterations=6, contacts=16, constraints=40),
 }
-"""By the exact names of the built-in tasks: a task of one's own shares at most the beginning of its
-name with them."""
+"""By the exact names of the built-in tasks, so that a registered task with a longer name has none
+of them."""
 
 
 def limits_of(name: str) -> PhysicsOptions:
-    """Returns the options of a built-in task; of any other, none, which leaves it to the defaults
-    of `Physics`."""
+    """Returns the options of a built-in task, and empty ones for any other task."""
     return _LIMITS.get(name, PhysicsOptions())
 
 
 def backends(name: str) -> tuple[str, ...]:
-    """Returns the values of `impl` that can simulate a task as the original does: warp can all of
-    ours, and jax those for which `_LIMITS` does not name another."""
+    """Returns the values of `impl` that simulate a task as the original does: all that `_LIMITS`
+    allows."""
     only = limits_of(name).get("impl")
     return (only,) if only else ("jax", "warp")

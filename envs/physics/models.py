@@ -25,36 +25,36 @@ def dmc_model(filename: str, edit: Callable[[mujoco.MjSpec], None] | None = None
 
     Args:
         filename: such as "cheetah.xml".
-        edit: makes the changes that the suite makes in Python before it compiles the model.
+        edit: makes the suite's own changes before the model is compiled.
     """
     return _load("dmc", "dm_control", "dm-control", Path("suite") / filename, edit)
 
 
 _SPECS: dict[int, mujoco.MjSpec] = {}
-"""What the models here were compiled from, by MuJoCo's signature of their structure."""
+"""The specs of the models compiled here, by MuJoCo's signature of their structure."""
 
 
 def spec_of(model: mujoco.MjModel) -> mujoco.MjSpec | None:
-    """Returns what `model`, or a model of the same structure, was compiled from; None if nothing
-    here has compiled one.
+    """Returns the spec of `model`, or of a model of the same structure. None if neither was
+    compiled here.
 
-    Numbers that were changed in the model since are not in it.
+    It lacks numbers that were changed in the model after its compilation.
     """
     return _SPECS.get(int(model.signature))
 
 
 def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
-    """Returns where in `sensordata` the values of the named sensors are, in that order."""
+    """Returns the indices in `sensordata` of the named sensors, in that order."""
     sensors = [model.sensor(name) for name in names]
     return np.concatenate([sensor.adr[0] + np.arange(sensor.dim[0]) for sensor in sensors])
 
 
 @contextlib.contextmanager
 def without_deprecation_notices() -> Iterator[None]:
-    """Drops MuJoCo's notices on deprecated XML in models that are not ours to change.
+    """Drops MuJoCo's notices on deprecated XML in the models of other packages.
 
-    MuJoCo would print each of them and append it to a log file in the working directory, or warn
-    in Python of those in an `MjSpec`. Other warnings of the compiler become Python warnings.
+    MuJoCo prints each of them and appends it to a log file in the working directory, or gives a
+    Python warning for an `MjSpec`. Other warnings of the compiler become Python warnings.
     """
 
     def handle(message: str) -> None:
@@ -78,7 +78,7 @@ def _load(
     path: Path,
     edit: Callable[[mujoco.MjSpec], None] | None = None,
 ) -> mujoco.MjModel:
-    # The package is located without importing it: its import would pull in rendering.
+    # The package is located without an import, which would import rendering.
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(

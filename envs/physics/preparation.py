@@ -1,4 +1,4 @@
-"""Models as the backends take them: what MJX accepts, and versions with a part switched off."""
+"""Models for the backends: accepted by MJX, and versions with a part switched off."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def prepare_model(
 
     Raises:
         UnsupportedModelError: if no backend simulates the model as it is, see `support`.
+        ValueError: if a limit is below 1.
     """
     check_model(model)
     for value, what in ((iterations, "iterations"), (ls_iterations, "ls_iterations")):
@@ -29,15 +30,15 @@ def prepare_model(
             raise ValueError(f"{what} must be at least 1, got {value}.")
 
     model = copy.deepcopy(model)
-    # Energy is a diagnostic that nothing in the dynamics reads, and MJX refuses the flag.
+    # The dynamics do not read the energy, and MJX refuses its flag.
     model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_ENERGY)
     no_contact = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
     if model.opt.disableflags & no_contact:
-        # MJX refuses pairs of geoms that it has no collider for even if no contact has a force.
+        # MJX refuses pairs of geoms without a collider even if contacts are switched off.
         model.geom_contype[:] = 0
         model.geom_conaffinity[:] = 0
-    # A vmapped while loop runs until its slowest member is done, so a generous limit costs the
-    # whole batch; tasks lower it where that moves nothing.
+    # A vmapped while loop runs until its slowest member is done, so a high limit costs time for the
+    # whole batch.
     if iterations is not None:
         model.opt.iterations = iterations
     if ls_iterations is not None:
@@ -52,8 +53,8 @@ def without_actuation(model: mjx.Model) -> mjx.Model:
 
 
 def without_contacts(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Returns a copy for kinematics alone: MJX then neither needs a collider for each pair of
-    geoms nor memory for their contacts."""
+    """Returns a copy for kinematics alone. MJX needs no colliders and no memory for contacts in
+    it."""
     model = copy.deepcopy(model)
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
     model.geom_contype[:] = 0

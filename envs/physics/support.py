@@ -1,7 +1,7 @@
-"""What the backends would leave out of a model, which is refused with the element's name.
+"""Refuses models that a backend would not simulate completely, and names the element.
 
-MJX refuses some of what it lacks, and ignores the rest without a word: such a model would move, but
-not as C MuJoCo moves it. Tests compare the lists here with all fields of `mjModel` and `mjOption`.
+MJX refuses some of the features that it lacks, and ignores the others silently: such a model would
+not move as on C MuJoCo. Tests compare the lists here with all fields of `mjModel` and `mjOption`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ CARRIED = int(
 """Components of MuJoCo's state that `PhysicsState` has."""
 
 GIVEN = int(
-    _STATE.mjSTATE_TIME  # read by a sensor alone, which is refused
+    _STATE.mjSTATE_TIME  # only a sensor reads it, and models with that sensor are refused
     | _STATE.mjSTATE_CTRL
     | _STATE.mjSTATE_QFRC_APPLIED
     | _STATE.mjSTATE_XFRC_APPLIED
     | _STATE.mjSTATE_EQ_ACTIVE
     | _STATE.mjSTATE_USERDATA
 )
-"""Components that are given with each step, or are the same in all of them."""
+"""Components that each step gets as an argument, or that never change."""
 
 _HISTORY, _PLUGIN = int(_STATE.mjSTATE_HISTORY), int(_STATE.mjSTATE_PLUGIN)
 _MOCAP = int(_STATE.mjSTATE_MOCAP_POS | _STATE.mjSTATE_MOCAP_QUAT)
@@ -58,11 +58,11 @@ _KINDS = (
     ("eq_type", mjx.EqType, mujoco.mjtEq),
     ("sensor_type", mjx.SensorType, mujoco.mjtSensor),
 )
-"""Fields that say what kind an element is, with MJX's kinds, which its kinematics need on either
-backend, and all of MuJoCo's."""
+"""Fields with the kind of an element, MJX's kinds, and MuJoCo's kinds. MJX computes the kinematics
+of both backends, so its kinds count for warp, too."""
 
 _IGNORED = {"actuator_armature": "an armature of its own"}
-"""Fields that neither backend reads, and what an element has where they are not 0."""
+"""Fields that neither backend reads, and the words for an element where they are not 0."""
 
 _IGNORED_BY_JAX = {
     "actuator_actearly": "actearly",
@@ -76,7 +76,7 @@ _IGNORED_BY_JAX = {
     "pair_adhesion": "an adhesion",
     "geom_surfacevel": "a surfacevel",
 }
-"""The same, of impl=jax alone."""
+"""The same for impl=jax alone."""
 
 _CHECKED = {"nhistory", "npluginstate", "nmocap", "geom_fluid", "geom_plugin"} | {
     f"{kind}_{what}"
@@ -85,10 +85,10 @@ _CHECKED = {"nhistory", "npluginstate", "nmocap", "geom_fluid", "geom_plugin"} |
 }
 _CHECKED |= {"body_plugin", "plugin", "plugin_attr", "plugin_attradr", "plugin_stateadr"}
 _CHECKED |= {"plugin_statenum", "tree_sleep_policy", "disableactuator", "noslip_iterations"}
-"""Fields of the model and its options that the functions here look at in other ways."""
+"""Fields of the model and its options that the functions here check in other ways."""
 
 _FLAGS = int(mujoco.mjtEnableBit.mjENBL_ENERGY | mujoco.mjtEnableBit.mjENBL_INVDISCRETE)
-"""Flags that nothing in a step reads; the first is cleared."""
+"""Flags that a step does not read; `prepare_model` clears the first one."""
 
 _JAX_INTEGRATORS = {
     mujoco.mjtIntegrator.mjINT_EULER,
@@ -98,13 +98,14 @@ _JAX_INTEGRATORS = {
 
 
 def looked_at(impl: Literal["jax", "warp"]) -> set[str]:
-    """Returns the fields of `mjModel` and `mjOption` that are refused unless they have no effect,
-    because the backend does not read them."""
+    """Returns the fields of `mjModel` and `mjOption` that the backend does not read, and that are
+    refused if they have an effect."""
     return _CHECKED | set(_IGNORED) | (set(_IGNORED_BY_JAX) if impl == "jax" else set())
 
 
 def check_model(model: mujoco.MjModel) -> None:
-    """Checks that a step of the model is a function of `PhysicsState` that both backends have.
+    """Checks that a step of the model depends on `PhysicsState` alone, and has no feature that both
+    backends lack.
 
     Raises:
         UnsupportedModelError: if not; the message names the element.
@@ -113,7 +114,7 @@ def check_model(model: mujoco.MjModel) -> None:
     if model.nplugin:
         _refuse(model, "plugin", range(model.nplugin), "which no backend calls")
     callbacks = [name for name in dir(mujoco) if name.startswith("get_mjcb_")]
-    for name in set(callbacks) - {"get_mjcb_time"}:  # that one is a clock, for profiles
+    for name in set(callbacks) - {"get_mjcb_time"}:  # a clock for profiling
         if getattr(mujoco, name)() is not None:
             raise UnsupportedModelError(
                 f"MuJoCo's callback {name.removeprefix('get_')} is set, which no backend calls: "
@@ -169,10 +170,10 @@ def check_model(model: mujoco.MjModel) -> None:
 
 
 def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
-    """Checks for what impl=jax would leave out of a model that `check_model` accepts.
+    """Checks that a model that `check_model` accepts has no feature that the backend lacks.
 
     Raises:
-        UnsupportedModelError: if there is something; the message names the element.
+        UnsupportedModelError: if it has one; the message names the element.
     """
     if impl != "jax":
         return
@@ -184,7 +185,7 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
             _refuse(model, "geom", shaped, f"with a fluidshape of its own, {why}", remedy)
     rays = np.flatnonzero(model.sensor_type == int(mujoco.mjtSensor.mjSENS_RANGEFINDER))
     if rays.size and not model.nmat:
-        # MJX asks the materials whether a geom is visible, and fails where there are none.
+        # MJX looks up in its material whether a geom is visible, and fails without materials.
         _refuse(
             model,
             "sensor",
@@ -204,7 +205,7 @@ def check_backend(model: mujoco.MjModel, impl: Literal["jax", "warp"]) -> None:
 
 
 def named(model: mujoco.MjModel, kind: str, elements: Iterable[int]) -> str:
-    """Returns what a message calls elements of a model, such as "actuator 'knee', actuator 3"."""
+    """Returns the names of elements for a message, such as "actuator 'knee', actuator 3"."""
     return ", ".join(
         f"{kind} {name!r}" if name else f"{kind} {element}"
         for element in elements

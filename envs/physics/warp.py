@@ -1,8 +1,8 @@
 """A model on MJX-Warp (impl=warp), which simulates a whole batch in one call.
 
-Warp's buffer of contacts belongs to the batch, so that whoever makes it must know how many
-simulations there are. Nothing else of `Physics` does: here is where `jax.vmap` is turned into a
-leading axis.
+Warp's buffer of contacts belongs to the batch, so its size depends on the number of simulations.
+The rest of `Physics` does not know this number. `in_one_batch` turns `jax.vmap` into a leading
+axis.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .preparation import without_actuation
 
 T = TypeVar("T")
 
-# Its greeting would stand in the output of whoever first simulates with it.
+# Warp prints a greeting at its first use otherwise.
 warp.config.log_level = warp.LOG_WARNING
 
-# Reaching the solver's limits is no loss: they are set where more iterations move nothing.
+# Reaching the solver's limits is no loss: more iterations do not change the motion.
 _LOSSES = OverflowType.ALL & ~(OverflowType.ITERATIONS | OverflowType.LS_ITERATIONS)
 
 
@@ -79,9 +79,9 @@ class WarpSimulation:
         return data._impl.cfrc_ext
 
     def usage(self, state: PhysicsState) -> tuple[jax.Array, jax.Array]:
-        """Returns how much of the buffers `state` takes: contacts (), constraints () int32.
+        """Returns the use of the buffers by a single `state`: contacts, constraints, () int32 each.
 
-        For a single state: a batch shares the first buffer.
+        Not for batches, which share the first buffer.
         """
         impl = self._at_rest(jax.tree.map(lambda leaf: leaf[None], state))._impl
         return jnp.maximum(impl.ncollision[0], impl.nacon[0]), impl.nefc[0]
@@ -135,7 +135,7 @@ class WarpSimulation:
         room = impl.naconmax
 
         def widened(leaf: jax.Array) -> jax.Array:
-            # Rows of nothing yet; there are none where the model has no use for the field.
+            # The rows are empty. A field that the model does not use has none.
             rows = count * room if leaf.shape[0] == room else 0
             return jnp.broadcast_to(leaf[:1], (rows, *leaf.shape[1:])) if rows else leaf
 
@@ -148,7 +148,7 @@ class WarpSimulation:
         return self._template.replace(_impl=impl.replace(**wide, **sizes))
 
     def _of_each(self, data: mjx.Data) -> mjx.Data:
-        """Returns data without what belongs to the batch as a whole, its size included."""
+        """Returns data without the fields and sizes that belong to the batch as a whole."""
         impl = data._impl
         shared = {name: None for name in DATA_NON_VMAP if hasattr(getattr(impl, name), "shape")}
         one = self._template._impl
@@ -158,15 +158,17 @@ class WarpSimulation:
 
 
 def losses_told(model: mjx.Model) -> mjx.Model:
-    """Returns a model of MJX-Warp that tells each loss on stderr, with its remedy, and no more: not
-    that the solver used all of its iterations, which it would say in every step."""
+    """Returns a model of MJX-Warp that reports each loss on stderr, with a remedy.
+
+    It does not report that the solver used all of its iterations, which may be in every step.
+    """
     return model.tree_replace({"opt._impl.warn_overflow": int(_LOSSES)})
 
 
 def with_graph_mode(model: mjx.Model, graph_mode: GraphMode | None) -> mjx.Model:
     """Returns a model of MJX-Warp with `PhysicsOptions.graph_mode` set.
 
-    On CPUs the model stays as it is: Warp has no graphs there, and refuses calls in these modes.
+    On CPUs the model stays as it is, because Warp has no graphs there and refuses these modes.
     """
     if graph_mode is None or not _captures_graphs():
         return model
@@ -191,8 +193,8 @@ def in_one_batch(function: Callable[..., T]) -> Callable[..., T]:
         function: takes and returns trees of leaves (n, ...).
 
     Returns:
-        The function of trees without the axis n; however its `jax.vmap`s are nested, they become
-        one call of `function`, with all elements in one batch.
+        The function of trees without the axis n. Its `jax.vmap`s, nested or not, become one call of
+        `function` with all elements in one batch.
     """
 
     @jax.custom_batching.custom_vmap

@@ -1,1 +1,1 @@
-"""Images in the program, and pictures outside of it."""
+"""Images in the compiled program, and pictures for videos."""

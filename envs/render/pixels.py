@@ -1,8 +1,8 @@
-"""Images of simulations, rendered in batch within the program by MJX-Warp's ray tracer, and tasks
-that are observed in them.
+"""Images of simulations by MJX-Warp's ray tracer, in batches within the program, and tasks with
+images as observations.
 
-The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84, three frames, the task's first camera,
-but the third for quadrupeds, which otherwise would not see where they are going.
+The defaults are those of DrQ-v2 (arXiv 2107.09645): 84 x 84 pixels, three frames, and the task's
+first camera, or the third one for quadrupeds, which shows where they go.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ..physics.options import UnsupportedModelError, resolve_impl
 from ..physics.preparation import prepare_model, without_contacts
 
 _GROUPS = (0, 1, 2)
-"""Of geoms and sites, what MuJoCo shows where nobody asks for more."""
+"""Groups of geoms and sites that MuJoCo shows by default."""
 
 _QUADRUPEDS = frozenset(f"dmc/quadruped_{task}" for task in ("fetch", "run", "walk"))
 
 _UNDER_THE_SKIN = 3
-"""The group of the geoms that collide in place of a skin, which the ray tracer does not see."""
+"""The group of the geoms that collide in place of a skin. The ray tracer does not draw skins."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """How a task is seen.
+    """The settings of an image.
 
     Attributes:
         size: height and width of an image in pixels.
         camera: number of the model's camera; None is DrQ-v2's choice.
-        shadows: whether lights cast them, which costs a ray for each pixel and light.
-        skybox: whether the model's sky is behind everything, or black.
-        textures: whether surfaces have theirs, such as the checkered floor.
+        shadows: whether lights cast shadows, which costs a ray for each pixel and light.
+        skybox: whether the background is the model's sky or black.
+        textures: whether surfaces have textures, such as the checkered floor.
     """
 
     size: int = 84
@@ -53,7 +53,7 @@ class Camera:
     textures: bool = True
 
     def number(self, task: str, model: mujoco.MjModel) -> int:
-        """Returns the camera's number, for a task such as "dmc/walker_run" with its model.
+        """Returns the number of the camera for a task, such as "dmc/walker_run", and its model.
 
         Raises:
             UnsupportedModelError: if the model has no such camera.
@@ -62,8 +62,8 @@ class Camera:
         number = default if self.camera is None else self.camera
         if not model.ncam:
             raise UnsupportedModelError(
-                f"{task} has no camera, so that number {number} cannot be shown: add a camera "
-                "element to its model."
+                f"{task} has no camera, and so no camera {number}: add a camera element to its "
+                "model."
             )
         if not 0 <= number < model.ncam:
             raise UnsupportedModelError(
@@ -72,19 +72,19 @@ class Camera:
         return number
 
     def is_free(self, model: mujoco.MjModel) -> bool:
-        """Whether MuJoCo's free camera is meant, which sees all of a model that has no camera."""
+        """Whether MuJoCo's free camera is used, which shows all of a model without a camera."""
         return self.camera is None and not model.ncam
 
 
 class Renderer:
-    """One task's images: a function of a single `State`, whose `jax.vmap` is one call of the ray
-    tracer, however they are nested.
+    """The images of one task: a function of a single `State`.
 
-    CUDA graphs of the ray tracer have the task's `graph_mode`.
+    Its `jax.vmap`s, nested or not, are one call of the ray tracer, which uses the task's
+    `graph_mode`.
 
-    A number of images that it has not rendered before takes memory of its own: 16 bytes for each
-    texel of the model, 60 to 75 MB, and 8 and more for each pixel. Executables find it by number,
-    so that the renderer must live as long as they do.
+    Each new batch size takes memory: 16 bytes for each texel of the model, 60 to 75 MB, and at
+    least 8 bytes for each pixel. Executables refer to this memory by number, so the renderer must
+    live as long as they do.
     """
 
     def __init__(self, env: Env, camera: Camera | None = None) -> None:
@@ -117,20 +117,20 @@ class Renderer:
         return self._camera.size
 
     def __call__(self, state: State) -> jax.Array:
-        """Returns what the camera sees: (size, size, 3) uint8, RGB.
+        """Returns the camera's image: (size, size, 3) uint8, RGB.
 
-        What is not a number in a simulation that blew up is drawn at the origin.
+        Coordinates that are not finite, of a simulation that blew up, are drawn at the origin.
         """
         return self.draw(state.physics, self._env.moved(state))
 
     def draw(self, physics: PhysicsState, moved: Moved) -> jax.Array:
-        """Returns what the camera sees of a state of which these two are known; see `Env.moved`."""
+        """Returns the camera's image of a physics state; moved: as of `Env.moved`."""
         with jax.default_matmul_precision("highest"):
             poses = self._poses(physics, moved)
         return self._images({k: jnp.nan_to_num(v, posinf=0, neginf=0) for k, v in poses.items()})
 
     def _poses(self, state: PhysicsState, moved: Moved) -> dict[str, jax.Array]:
-        """Returns places and orientations of all that is in a picture."""
+        """Returns positions and orientations of geoms, cameras and lights."""
         data, model = self._kinematics.load(state), self._moved(moved)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.camlight):
             data = stage(model, data)
@@ -138,7 +138,7 @@ class Renderer:
         return {name: getattr(data, name) for name in names} | _lights(self.model, model, data)
 
     def _moved(self, moved: Moved) -> mjx.Model:
-        """Returns the model with the rows that are given."""
+        """Returns the model with the rows in `moved`."""
         model = self._kinematics.model
         for field, rows in moved.items():
             kind, _, suffix = field.partition("_")
@@ -189,23 +189,23 @@ class Renderer:
 
 
 class _Unseen(struct.PyTreeNode):
-    """What a state has beside its images."""
+    """The observation and `State.task` of the task without images."""
 
     obs: jax.Array
     task: Any
 
 
 class PixelEnv(Env):
-    """`env` observed in its last images, oldest first, of which a start repeats the first one.
+    """`env` with its last images as observation: (frames, size, size, 3) uint8, oldest first.
 
-    Observations are (frames, size, size, 3) uint8. Each step draws one image, after it.
+    Each step adds one image, of the state after it. A reset repeats its image.
 
     Attributes:
         unwrapped: the task under all wrappers.
     """
 
     def __init__(self, env: Env, render: Renderer, frames: int = 3) -> None:
-        """env: whose states `render` draws, maybe with repeated actions."""
+        """env: the task that `render` draws, maybe with repeated actions."""
         self._env, self._render = env, render
         self.unwrapped: Env = getattr(env, "unwrapped", env)
         self._images = (frames, render.size, render.size, 3)
@@ -232,7 +232,7 @@ class PixelEnv(Env):
 
 
 def model_of(env: Env) -> mujoco.MjModel:
-    """Returns the model that a task simulates, under its wrappers.
+    """Returns the model of the task under all wrappers.
 
     Raises:
         UnsupportedModelError: if the task has no `physics`.
@@ -241,17 +241,17 @@ def model_of(env: Env) -> mujoco.MjModel:
 
 
 def physics_of(env: Env) -> Physics:
-    """Returns the physics of a task, under its wrappers.
+    """Returns the physics of the task under all wrappers.
 
     Raises:
-        UnsupportedModelError: if it has none.
+        UnsupportedModelError: if the task has no `physics`.
     """
     physics: Physics | None = getattr(getattr(env, "unwrapped", env), "physics", None)
     if physics is None:
         raise UnsupportedModelError(
-            f"{env.spec.name} cannot be drawn, because it has no Physics in `self.physics`, as no "
-            "task of MuJoCo Playground has: keep it there, or, in a wrapper, the task itself in "
-            "`self.unwrapped`."
+            f"{env.spec.name} cannot be drawn, because it has no Physics in `self.physics` (no "
+            "task of MuJoCo Playground has one): set it, or in a wrapper set `self.unwrapped` to "
+            "the task."
         )
     return physics
 
@@ -265,17 +265,17 @@ _CHANGED = (
     *(f"light_{what}" for what in ("pos", "dir", "pos0", "dir0", "poscom0", "diffuse", "ambient")),
     "mat_rgba",
 )
-"""What a picture shows and may have been changed since the model was compiled, as tasks do."""
+"""Fields that are visible, and that a task may change after it has compiled its model."""
 
 
 def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjModel:
-    """Returns `model` with what the ray tracer does not see.
+    """Returns a copy of `model` in which the ray tracer sees sites and skins.
 
-    Visible sites become geoms named "site NAME", which touch nothing and weigh nothing. For a skin
-    there is what collides in its place, in its mean colour. free_camera: with MuJoCo's free camera.
+    Visible sites become geoms named "site NAME", without contacts and mass. A skin is replaced by
+    the geoms that collide in its place, in its mean colour. free_camera: adds MuJoCo's free camera.
 
-    Geoms and cameras are added to what the model was compiled from. Of a model that was compiled
-    elsewhere, that is not known: its sites are not drawn, and it has the cameras that it has.
+    Geoms and cameras are added to the spec of the model. A model that was compiled elsewhere has no
+    known spec: its sites are not drawn, and no camera is added.
     """
     known = spec_of(model)
     if known is None:
@@ -304,7 +304,7 @@ def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjMod
     with without_deprecation_notices():
         drawn = spec.compile()
     same = np.arange(model.ngeom)
-    for body in range(model.nbody):  # whose own geoms come before those of its sites
+    for body in range(model.nbody):  # its own geoms come before those of its sites
         own = np.flatnonzero(model.geom_bodyid == body)
         same[own] = np.flatnonzero(drawn.geom_bodyid == body)[: own.size]
     for field in _CHANGED:
@@ -318,7 +318,7 @@ def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjMod
 
 
 def _add_free_camera(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
-    """Adds what MuJoCo's free camera sees at first, `mjv_defaultFreeCamera`."""
+    """Adds a camera with the first pose of MuJoCo's free camera, `mjv_defaultFreeCamera`."""
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultFreeCamera(model, camera)
     azimuth, elevation = np.deg2rad([camera.azimuth, camera.elevation])
@@ -344,8 +344,8 @@ def _skin_color(model: mujoco.MjModel) -> np.ndarray:
 
 
 def _lights(model: mujoco.MjModel, moved: mjx.Model, data: mjx.Data) -> dict[str, jax.Array]:
-    """Returns light_xpos and light_xdir, (nlight, 3) each: MuJoCo's `mj_camlight`, of which MJX has
-    the cameras alone. moved: the model with the positions and directions of an episode."""
+    """Returns light_xpos and light_xdir, (nlight, 3) each, of MuJoCo's `mj_camlight`. MJX computes
+    cameras alone. moved: the model with the positions and directions of an episode."""
     places, directions = [], []
     for light in range(model.nlight):
         mode = model.light_mode[light]

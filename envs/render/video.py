@@ -1,5 +1,5 @@
-"""Pictures of an episode, drawn by MuJoCo's own renderer where OpenGL is to be had, otherwise by
-MJX-Warp's ray tracer."""
+"""Pictures of an episode, drawn by MuJoCo's renderer if there is OpenGL, otherwise by MJX-Warp's
+ray tracer."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from .pixels import Camera, Renderer, model_of
 How = Literal["auto", "gl", "warp"]
 
 _BATCH = 32
-"""Pictures that the ray tracer draws at a time: one program and its buffers for any length."""
+"""Pictures that the ray tracer draws at a time: one program and its buffers serve any length."""
 
 
 class NoRendererError(RuntimeError):
-    """Nothing here can draw; the message says what to install."""
+    """No renderer works here; the message says what to install."""
 
 
 class Painter:
-    """Draws states of one task, whichever renderer does it.
+    """Draws states of one task.
 
     Attributes:
-        how: "gl" or "warp".
+        how: the renderer, "gl" or "warp".
     """
 
     def __init__(self, env: Env, camera: Camera, how: How = "auto") -> None:
         """env: the task, maybe wrapped.
 
         Raises:
-            NoRendererError: if the renderer asked for, or with "auto" either, does not work here.
+            NoRendererError: if the chosen renderer does not work here, or with "auto" neither does.
             UnsupportedModelError: if the task has no such camera, or no model to draw.
         """
         self._env, self._camera, self._model = env, camera, model_of(env)
@@ -60,15 +60,15 @@ class Painter:
         )
 
     def __call__(self, physics: PhysicsState, moved: Moved) -> np.ndarray:
-        """Returns pictures (n, size, size, 3) uint8, RGB, of states with leaves (n, ...); see
-        `Env.moved`."""
+        """Returns pictures (n, size, size, 3) uint8, RGB, of states with leaves (n, ...); moved: as
+        of `Env.moved`."""
         return self._draw(physics, moved)
 
     def _by_opengl(self):
-        model = copy.copy(self._model)  # which the task itself goes on with
+        model = copy.copy(self._model)  # the drawing changes it
         drawn = opengl_physics(model)
         data, size = drawn.data.ptr, self._camera.size
-        # Some of gymnasium's models have no camera: -1 is MuJoCo's free one, which sees all.
+        # Some of gymnasium's models have no camera. -1 is MuJoCo's free camera, which shows all.
         free = self._camera.is_free(model)
         number = -1 if free else self._camera.number(self._env.spec.name, model)
 
@@ -84,12 +84,12 @@ class Painter:
                         element = getattr(model, kind)(name)
                         getattr(element, suffix)[:] = rows[i]
                         if kind in ("geom", "site"):
-                            element.sameframe[:] = 0  # else MuJoCo takes its body's frame for it
+                            element.sameframe[:] = 0  # otherwise MuJoCo uses its body's frame
                 mujoco.mj_forward(model, data)
                 images.append(np.array(drawn.render(size, size, camera_id=number)))
             return np.stack(images)
 
-        drawn.render(size, size, camera_id=number)  # fails here where there is no OpenGL
+        drawn.render(size, size, camera_id=number)  # fails without OpenGL
         return draw
 
     def _by_ray_tracing(self):
@@ -109,7 +109,7 @@ class Painter:
 
 
 def thin(count: int, dt: float, most_per_second: float = 50.0) -> tuple[slice, float]:
-    """Returns which of `count` pictures, `dt` seconds apart, a video shows, and how many a second,
-    so that it runs in real time."""
+    """Returns the pictures that a real-time video shows, of `count` that are `dt` seconds apart,
+    and their number per second."""
     stride = next(n for n in itertools.count(1) if n * dt * most_per_second >= 1 - 1e-6)
     return slice(0, count, stride), 1 / (stride * dt)

@@ -1,5 +1,5 @@
-"""Whether the program works on the device at hand: a run from its start to its score, continued
-from its checkpoint, and an epoch run twice from the same state."""
+"""Checks the program on this device: a run from start to score, a run continued from its
+checkpoint, and an epoch run twice from the same state."""
 
 import csv
 import dataclasses
@@ -17,10 +17,10 @@ from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import Config
 
 SMALLEST = float(np.finfo(np.float64).tiny)
-"""A difference of bits, not of numbers: 0 and -0."""
+"""Stands for a difference in bits between equal numbers, such as 0 and -0."""
 
 SECONDS = ("train_seconds",)
-"""Columns of metrics.csv that are times, and so differ from run to run."""
+"""Columns of metrics.csv with times, which differ from run to run."""
 
 
 def check(cell: Cell) -> dict[str, float]:
@@ -34,11 +34,11 @@ def check(cell: Cell) -> dict[str, float]:
 
 
 def repeat(text: str) -> Iterator[fresh.Record]:
-    """Runs the first epoch that learns twice from one state, and compares all that it leaves.
+    """Runs the first epoch that learns twice from one state, and compares the resulting states.
 
-    text: the config as YAML. Yields compile_seconds, of all that training needs; epoch_repeats:
-    whether every number is the same bit for bit; epoch_differing_leaves: of the state, how many are
-    not; epoch_difference: the largest difference, relative to the largest number of its leaf.
+    text: the config as YAML. Yields compile_seconds, of all that training needs; epoch_repeats,
+    whether the states are the same bit for bit; epoch_differing_leaves, the number of leaves that
+    differ; epoch_difference, the largest difference, relative to the largest number of its leaf.
     """
     import jax
 
@@ -53,7 +53,7 @@ def repeat(text: str) -> Iterator[fresh.Record]:
     state = compiled.init(seed_array(config))
     while not program.ready(state):
         state, _ = compiled.train_epoch(state)
-    # Each call is given a copy of its own, which it may overwrite.
+    # Each call gets its own copy, because it overwrites it.
     copies = [jax.tree.map(lambda x: x.copy(), state) for _ in range(2)]
     first, second = (host_copy(compiled.train_epoch(copy)[0]) for copy in copies)
     differences = [difference(a, b) for a, b in zip(first, second, strict=True)]
@@ -77,8 +77,8 @@ def host_copy(tree: Any) -> list[np.ndarray]:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """0 if both hold the same bits, else the largest difference in terms of the largest number of
-    `a`, at least the smallest float, and infinity where one of two is not finite."""
+    """0 if both hold the same bits, else their largest difference relative to the largest number of
+    `a`, at least SMALLEST. Infinity if they differ in a number that is not finite."""
     if a.tobytes() == b.tobytes():
         return 0.0
     a, b = a.astype(np.float64), b.astype(np.float64)
@@ -88,12 +88,12 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def run_twice(text: str) -> Iterator[fresh.Record]:
-    """Trains two epochs in one go, and one epoch and another from its checkpoint, and scores both.
+    """Trains two epochs in one run, and in a second run that continues after the first epoch.
 
-    text: the config as YAML; its env_steps and run folder are replaced. Yields seconds of the first
-    run, loading and evaluations included; resumes: whether the continued run left the same metrics
-    and returns; score: mean return of its policy in MJX; score_real: of one episode a seed in the
-    original simulator, where there is one.
+    text: the config as YAML; its env_steps and run folder are replaced. Yields seconds, of the
+    first run with loading and evaluations; resumes, whether the continued run has the same metrics
+    and returns; score, the mean return of its policy in MJX; score_real, that of one episode a seed
+    in the original simulator, if there is one.
     """
     import envs
     from fpmd_mjx.algorithms.base import Mode
@@ -114,7 +114,7 @@ def run_twice(text: str) -> Iterator[fresh.Record]:
         }
         simulators = ["mjx"] + ["mujoco"] * envs.has_original(config.task.name)
         for name, simulator in zip(("score", "score_real"), simulators, strict=False):
-            # As many episodes as in training, whose program is compiled.
+            # The program for this number of episodes is in the compile cache.
             episodes = config.eval.episodes if simulator == "mjx" else 1
             found = score_run(continued.folder, Mode("one_step"), simulator, episodes)
             record[name] = found["mean"]
@@ -122,13 +122,13 @@ def run_twice(text: str) -> Iterator[fresh.Record]:
 
 
 def _epochs(config: Config, epochs: int) -> Config:
-    """`config` with as many env steps as `epochs` epochs have."""
+    """`config` with the env steps of `epochs` epochs."""
     env_steps = epochs * config.iterations_per_epoch * config.steps_per_iteration
     return dataclasses.replace(config, env_steps=env_steps)
 
 
 def _metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv without times."""
+    """The rows of metrics.csv without `SECONDS`."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if k not in SECONDS} for row in rows]

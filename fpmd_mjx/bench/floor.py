@@ -1,5 +1,5 @@
-"""The least that an update and a vector step can take: the arithmetic that they do and the bytes
-that they move, at the rates of the device's largest products and copies (a roofline)."""
+"""The least time of an update and of a vector step (a roofline): their arithmetic and the bytes
+they must move, at the rates of the device's largest products and copies."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -26,10 +26,9 @@ REDUCTIONS = frozenset(("argmax", "cumsum", "reduce_max", "reduce_min", "reduce_
 def floor(program: Program) -> dict[str, float]:
     """Metrics of `fpmd bench floor`; amounts are of all seeds.
 
-    An update reads all of the learner and a batch, and writes what it changes: the critics and
-    their moments, and, once in `policy_delay` updates, the policy with its own, and the
-    target. A vector step reads the networks that act, reads and writes the simulations, and writes
-    a row.
+    An update reads the learner and a batch. It writes the critics and their moments, and once in
+    `policy_delay` updates also the policy, its moments and the targets. A vector step reads the
+    networks that act, reads and writes the simulations, and writes a row of the replay.
     """
     config = program.config
     state = program.traced_init.out_info
@@ -66,7 +65,7 @@ def floor(program: Program) -> dict[str, float]:
 
 
 def update_flops(program: Program) -> float:
-    """Of an update, the policy's share of it spread over `policy_delay` of them."""
+    """FLOPs of the mean update: that of the policy counts once in `policy_delay` updates."""
     config = program.config
     traced = jax.make_jaxpr(program.algorithm.update)(*update_arguments(program))
     without, always = flops(traced, min), flops(traced, max)
@@ -74,11 +73,11 @@ def update_flops(program: Program) -> float:
 
 
 def flops(jaxpr: Any, branch: Callable[..., float]) -> float:
-    """Arithmetic of a program: 2 for each multiplication and addition of a product of matrices or a
-    convolution, 1 for each number that another operation computes.
+    """Arithmetic of a program: 2 for each multiply-add of a matrix product or a convolution, 1 for
+    each number that another operation computes.
 
-    Of a condition's branches, `branch` (min or max) says which counts. A loop without a fixed
-    length, such as of a solver, counts once, and what MJX-Warp does is not seen.
+    branch: min or max, chooses among the branches of a condition. A loop without a fixed length,
+    such as a solver's, counts once. The kernels of MJX-Warp are not counted.
     """
     total = 0.0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:

@@ -1,8 +1,9 @@
-"""Functions in a process of their own: nothing imported, compiled or allocated before.
+"""Runs functions in a new process, where nothing is imported, compiled or allocated yet.
 
     python -m fpmd_mjx.bench.fresh MODULE FUNCTION ARGUMENTS
 
-calls MODULE.FUNCTION(*ARGUMENTS), of a JSON list, and prints what it yields, a line of JSON each.
+calls MODULE.FUNCTION(*ARGUMENTS), where ARGUMENTS is a JSON list, and prints each record that it
+yields as a line of JSON.
 """
 
 import importlib
@@ -28,11 +29,11 @@ def run(
     *arguments: Any,
     env: Mapping[str, str] | None = None,
 ) -> Generator[Record]:
-    """Yields what `function(*arguments)` yields in a new process, when it does.
+    """Yields the records of `function(*arguments)`, run in a new process, as they come.
 
-    function: at the top of a module; it and its arguments cross over as JSON. env: added to the
-    environment. Closing the iterator ends the process. Raises ConfigError like the function, and
-    RuntimeError if the process fails otherwise; its stderr is this process's.
+    function: at the top level of a module. Arguments and records are passed as JSON. env: added to
+    the environment. Closing the iterator ends the process. Raises ConfigError like the function,
+    and RuntimeError if the process fails otherwise. The process writes to the same stderr.
     """
     command = [sys.executable, "-m", __name__, function.__module__, function.__name__]
     command.append(json.dumps(arguments))
@@ -53,7 +54,7 @@ def run(
 
 
 def empty_caches(folder: Path) -> dict[str, str]:
-    """The environment of a process whose compilers keep their caches in `folder`."""
+    """Environment variables that put the compile caches of a process into `folder`."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
         "WARP_CACHE_PATH": str(folder / "warp"),
@@ -63,8 +64,10 @@ def empty_caches(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def caches(empty: bool) -> Iterator[dict[str, str]]:
-    """The environment of one process: with empty compile caches, which are deleted at the end of
-    the context, or with the caches of this user."""
+    """Environment variables for one process.
+
+    empty: with empty compile caches, deleted at the end of the context, instead of the user's.
+    """
     if not empty:
         yield {}
         return
@@ -75,11 +78,11 @@ def caches(empty: bool) -> Iterator[dict[str, str]]:
 def _main(module: str, function: str, arguments: str) -> None:
     end_with_parent()
     collect_garbage_rarely()
-    # Libraries announce themselves on stdout, those in C too: the pipe is for records alone.
+    # Libraries print to stdout, those in C too. The pipe must carry records alone.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.stdout = sys.stderr
-    # A terminal interrupts both processes: the one that reads ends this one, and says so.
+    # A terminal interrupts both processes. The parent ends this one and reports it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for record in getattr(importlib.import_module(module), function)(*json.loads(arguments)):

@@ -1,5 +1,5 @@
-"""What an NVIDIA H200 would launch: the program compiled for one, which takes JAX's CUDA plugin and
-no GPU."""
+"""The kernels that an NVIDIA H200 would launch: the program compiled for one, with JAX's CUDA
+plugin and without a GPU."""
 
 import importlib.util
 import re
@@ -52,7 +52,7 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 }
 device_description_str: "NVIDIA H200"
 """
-"""XLA's description of one: NVIDIA's figures of compute capability 9.0 and of the H200's memory."""
+"""XLA's description of an H200, with NVIDIA's figures for compute capability 9.0 and its memory."""
 
 NO_KERNELS = frozenset(
     [
@@ -60,7 +60,7 @@ NO_KERNELS = frozenset(
         *("fusion-done", "parameter", "tuple", "while"),
     ]
 )
-"""Instructions of XLA that are not work of their own."""
+"""XLA's instructions that do no work themselves."""
 
 
 def kernels(cell: Cell) -> dict[str, float]:
@@ -70,7 +70,7 @@ def kernels(cell: Cell) -> dict[str, float]:
             "benchmark kernels compiles for a GPU, with JAX's CUDA plugin (no GPU is needed): run "
             "`pip install 'fpmd-mjx[gpu]'`."
         )
-    # Without a driver there is nothing whose version could be checked.
+    # The check of versions needs a driver, which is not there.
     env = {"JAX_PLATFORMS": "cpu", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
     (found,) = fresh.run(compiled, configs.to_yaml(cell.config), env=env)
     return {f"kernels.{name}": value for name, value in found.items()}
@@ -103,19 +103,21 @@ def compiled(text: str) -> Iterator[fresh.Record]:
 
 
 def hlo(function: Any, *arguments: Any, options: Any = None) -> str:
-    """The program that XLA makes of a jitted function."""
+    """The optimized HLO of a jitted function, as text."""
     return str(function.lower(*arguments).compile(options).as_text())
 
 
 def launches(text: str) -> int:
-    """Instructions of a compiled program that do something, whichever computation they are in,
-    those of a loop once; what a fusion or a reduction consists of is part of it."""
+    """The number of instructions that do work in a compiled program.
+
+    Those in a loop count once. The parts of a fusion or a reduction do not count.
+    """
     return sum(name not in NO_KERNELS for name, _ in _instructions(text))
 
 
 def waits(text: str) -> int:
-    """Conditions, and loops whose length depends on data: where a GPU may have to tell the host how
-    to go on."""
+    """The number of conditions and of loops whose length depends on data: there a GPU may have to
+    wait for the host."""
     return sum(
         name == "conditional" or (name == "while" and '"known_trip_count"' not in line)
         for name, line in _instructions(text)
@@ -123,14 +125,14 @@ def waits(text: str) -> int:
 
 
 def loop_launches(text: str) -> int:
-    """As `launches`, of one iteration of the only loop of a compiled program."""
+    """`launches` of one iteration of the only loop in a compiled program."""
     (body,) = re.findall(r" while\(.*\bbody=%([\w.-]+)", text)
     inside = text[text.index(f"\n%{body} (") + 1 :]
     return launches(inside[: inside.index("\n}")])
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:
-    """Name and line of every instruction that is no part of another one."""
+    """Name and line of every instruction that is not a part of another one."""
     parts = set(re.findall(r"\b(?:calls|to_apply)=%([\w.-]+)", text))
     # A `call` runs a computation like any other.
     parts -= set(re.findall(r" call\(.*\bto_apply=%([\w.-]+)", text))
@@ -143,13 +145,13 @@ def _instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def update_kernels(program: Program) -> int:
-    """Of an update of one seed that updates the policy, too, on the device at hand."""
+    """`launches` on this device of one seed's update with the policy's."""
     update = jax.jit(program.algorithm.update)
     return launches(hlo(update, *update_arguments(program), options=program.compiler_options))
 
 
 def update_arguments(program: Program) -> tuple[Any, ...]:
-    """Shapes of what an algorithm's `update` takes."""
+    """Shapes of the arguments of an algorithm's `update`."""
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
     learner = jax.eval_shape(program.algorithm.init, key)
     return learner, batch(program), key, program.traced_init.out_info.updates

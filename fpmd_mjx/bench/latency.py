@@ -1,7 +1,7 @@
-"""How long it takes to choose an action: every evaluation mode, and policies of other algorithms.
+"""The time to choose an action, in every evaluation mode and with policies of other algorithms.
 
-From observations on the device to actions on the device, one call after the other as in a control
-loop. The parameters are untrained: what they are changes no time.
+It is measured from observations on the device to actions on the device, one call after the other as
+in a control loop. The parameters are untrained, which does not change the time.
 """
 
 import time
@@ -32,7 +32,7 @@ DIFFUSION_STEPS = 20
 DIFFUSION_CANDIDATES = 32
 
 CHUNK_SECONDS = 0.05
-"""Of the calls that are timed together, about: long against the clock's resolution."""
+"""Approximate duration of calls that are timed together, long against the clock's resolution."""
 
 Choose = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(policy, obs (1, batch, ...), keys (1,)) -> actions (1, batch, action_size)."""
@@ -40,7 +40,7 @@ Choose = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 @dataclass(frozen=True)
 class Selection:
-    """A way to choose actions. network_calls: for one action, each of the twin critics counts."""
+    """A way to choose actions. network_calls: those for one action; each twin critic counts."""
 
     name: str
     choose: Choose
@@ -54,7 +54,7 @@ class Latency:
     env_steps = updates = 0
 
     def __init__(self, selection: Selection, batch: int, obs_shape: tuple[int, ...]) -> None:
-        """Compiles, and settles how many calls are timed together."""
+        """Compiles, and chooses the number of calls that are timed together."""
         self.name = f"latency.{selection.name}.batch_{batch}"
         self._policy = selection.policy
         shape, key = (1, batch, *obs_shape), jax.random.key(batch)
@@ -66,7 +66,7 @@ class Latency:
         self._keys = jax.random.split(jax.random.key(0), 1)
         self._count = 0
 
-        # A mode without randomness uses no key, and pays for none.
+        # XLA removes the key from a mode without randomness.
         def choose(policy: Any, obs: jax.Array, keys: jax.Array, count: jax.Array) -> jax.Array:
             return selection.choose(
                 policy, obs, jax.vmap(jax.random.fold_in, (0, None))(keys, count)
@@ -76,7 +76,7 @@ class Latency:
         self.calls = 1
         self.run()
         start, calls = time.perf_counter(), 0
-        while time.perf_counter() - start < CHUNK_SECONDS:  # one call alone may be held up
+        while time.perf_counter() - start < CHUNK_SECONDS:  # a single call may be delayed
             self.run()
             calls += 1
         self.calls = max(1, calls)
@@ -88,12 +88,12 @@ class Latency:
             action.block_until_ready()  # the next observation follows from the action
 
     def milliseconds(self, seconds: list[float]) -> list[float]:
-        """Of one call, from the seconds of chunks."""
+        """Milliseconds of one call, from the seconds of chunks."""
         return [1e3 * x / self.calls for x in seconds]
 
 
 def selections(program: Program) -> list[Selection]:
-    """The modes of the program's policy, and the references with networks of the same size."""
+    """The modes of the program's policy, and other policies with networks of the same size."""
     algorithm = cast(Fpmd, program.algorithm)
     actor, networks = program.config.actor, algorithm.networks
     policy = _policy(program, algorithm.flow.init)
@@ -137,14 +137,14 @@ def selections(program: Program) -> list[Selection]:
 
 
 def _network_calls(algorithm: Fpmd) -> list[int]:
-    """Of each of `MODES`."""
+    """The network calls of each of `MODES`."""
     calls = {"one_step": 1, "one_step_sampled": 1}
     calls["best_of_n"] = algorithm.candidates * (algorithm.settings.flow_steps + 2)
     return [calls.get(mode) or Mode.parse(mode).steps for mode in MODES]
 
 
 def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
-    """One seed's policy with the actor that `init` makes: leaves have a leading axis of 1."""
+    """A policy of one seed with the actor that `init` makes: leaves (1, ...)."""
 
     def policy(key: jax.Array) -> Policy:
         actor_key, critic_key, encoder_key = jax.random.split(key, 3)
@@ -159,7 +159,7 @@ def _policy(program: Program, init: Callable[[jax.Array], object]) -> Policy:
 
 
 def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
-    """What to time, and the network calls per action of each selection."""
+    """The work to time, and the network calls per action of each selection."""
     found = selections(program)
     obs_shape = program.vector.env.spec.obs_shape
     chunks = [Latency(each, batch, obs_shape) for batch in BATCHES for each in found]
@@ -167,8 +167,10 @@ def measurements(program: Program) -> tuple[list[Latency], dict[str, int]]:
 
 
 def results(chunks: list[Latency], seconds: list[list[float]]) -> dict[str, Quartiles]:
-    """Milliseconds of each, and the ratio of the others to one_step at the same batch size in the
-    same round; seconds: [chunk][round]."""
+    """Milliseconds of each chunk, and their ratio to one_step at the same batch size and round.
+
+    seconds: [chunk][round].
+    """
     ms = {
         chunk.name: chunk.milliseconds(times) for chunk, times in zip(chunks, seconds, strict=True)
     }

@@ -1,7 +1,7 @@
 """The program and its parts, each compiled alone: physics, collect, learn, program.
 
-A chunk of each is the work of one epoch: as many iterations, compiled into one program, that
-hand on a donated state as training does. So their seconds compare directly.
+A chunk of each has the iterations of one epoch in one compiled program, and donates its state as
+training does. So their seconds compare directly.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ PHASES = ("physics", *PARTS)
 
 
 def trains(names: tuple[str, ...]) -> bool:
-    """Whether any of `names`, of `PHASES`, needs the state of a training run."""
+    """Whether any of `names`, from `PHASES`, needs the state of a training run."""
     return any(name in PARTS for name in names)
 
 
@@ -80,9 +80,8 @@ class Phase:
 class Workload:
     """A program on the device, whose phases take turns.
 
-    collect, learn and program share one state, so that measuring them holds no more memory than
-    training; the replay is ready and the policy acts. physics has environments of its own, which
-    only ever see random actions.
+    collect, learn and program share one state, so measuring takes no more memory than training. Its
+    replay is filled and its policy acts. physics has its own environments with random actions.
     """
 
     def __init__(
@@ -92,9 +91,9 @@ class Workload:
         parts: Mapping[str, Callable[..., Any]] = PARTS,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Compiles what `names`, of `PHASES`, need, and collects until learning can begin.
+        """Compiles the phases `names`, from `PHASES`, and collects until learning can begin.
 
-        parts: functions in place of those in `PARTS`, by the same names; options: of the compiler,
+        parts: functions in place of those in `PARTS`, by the same names; options: compiler options,
         added to the program's.
         """
         self.program = program
@@ -108,7 +107,7 @@ class Workload:
             state = program.traced_init.out_info
             lowered["init"] = program.traced_init.lower()
             for name in parts:
-                if name in names or name == "collect":  # which fills the replay, too
+                if name in names or name == "collect":  # collect also fills the replay
                     lowered[name] = _donating(parts[name], program).lower(state)
         chosen: Any = {**program.compiler_options, **(options or {})}
         with ThreadPoolExecutor() as pool:
@@ -150,11 +149,11 @@ def _donating(part: Callable[..., Any], program: Program) -> Any:
 
 
 def derived(seconds: dict[str, list[float]]) -> dict[str, Quartiles]:
-    """How the program compares with its parts, of `seconds` [round] by phase, where measured.
+    """Ratios of the program to its parts, as far as they were measured.
 
-    efficiency: the time of physics and learning, as a share of the program's; what is missing is
-    acting and the rest of the loop. efficiency_with_acting: the same of collect and learn.
-    rate_to_physics, rate_to_collect: env steps per second as a share of those of the part alone.
+    seconds: [round], by phase. efficiency: the time of physics and learning as a share of the
+    program's; the rest is acting and the loop. efficiency_with_acting: the same for collect and
+    learn. rate_to_physics, rate_to_collect: env steps per second as a share of the part's alone.
     """
     found: dict[str, Quartiles] = {}
     if "program" not in seconds:

@@ -1,4 +1,4 @@
-"""What `fpmd bench` is asked for: benchmarks, and the cells of a grid of settings."""
+"""The plan of `fpmd bench`: its benchmarks, and the cells of a grid of settings."""
 
 import difflib
 import importlib.util
@@ -31,17 +31,16 @@ BENCHMARKS = {
 }
 
 NAMED_ONLY = ("ceilings", "kernels", "profile", "check", "curve")
-"""Not part of a command that names no benchmark: they look at the device or into the compiled
-program, or train."""
+"""Benchmarks that run only by name: they look at the device or the compiled program, or train."""
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Settings of a benchmark against peers, which are what the peers can do.
+    """Settings of a benchmark against peers, chosen so that the peers can have them.
 
-    defaults: where the command says nothing else; fixed: what it cannot change; varied: defaults of
-    the keys whose values are not cells of the grid, but sides of one comparison. `peer` is one of
-    these, and can have no other values than its defaults.
+    defaults: settings that a command can change; fixed: settings that it cannot; varied: defaults
+    of the keys whose values are sides of one comparison instead of cells of the grid. One of these
+    is `peer`, whose values must be among its defaults.
     """
 
     defaults: tuple[str, ...]
@@ -51,8 +50,8 @@ class Peers:
 
 PROFILED = ("collect", "learn", "program")
 PEER_DIVISORS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Divisors of the environments and batches of Playground's tuned settings, SAC's 128 and PPO's 2048
-environments."""
+"""Divisors of the numbers of environments and of the batches in Playground's tuned settings. SAC
+has 128 environments there, and PPO 2048."""
 
 PEERS = {
     "peers-speed": Peers(
@@ -110,17 +109,17 @@ class Cell:
     """One point of the grid.
 
     Attributes:
-        label: what sets it apart, such as `seeds=1,num_envs=64`; empty if nothing does.
+        label: the settings that differ between cells, such as `seeds=1,num_envs=64`.
         config: of its runs.
         overrides: the `key=value` that make its config.
-        target: the return of `target` and `peers-return`.
+        target: the return that `target` and `peers-return` train to.
         limit: wall seconds after which `target`, `curve` and `peers-return` end.
         variants: further overrides of each side that `peers-speed` compares.
         peers: names of brax's sides, in the benchmarks against peers.
-        peer_divisor: by what the tuned peers' sizes are divided.
-        part: which of `PROFILED` `profile` runs.
-        modes: of the evaluations of `target` and `curve`; the target is of the first one.
-        whole: whether `curve` ends as soon as it turns out that it will not end within its limit.
+        peer_divisor: divisor of the tuned peers' sizes.
+        modes: evaluation modes of `target` and `curve`; the target is a return in the first one.
+        whole: whether `curve` ends as soon as its pace shows that it will exceed its limit.
+        part: the part that `profile` runs, one of `PROFILED`.
     """
 
     label: str
@@ -138,9 +137,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """benchmarks: names in `BENCHMARKS`; cells: in the order of the grid; rounds: how often each
-    measurement is repeated; empty_caches: whether the processes of `target`, `peers-speed` and
-    `peers-return` start with empty compile caches, rather than with those of this user."""
+    """The benchmarks to measure, and how.
+
+    benchmarks: names in `BENCHMARKS`; cells: in the order of the grid; rounds: repetitions of each
+    measurement; empty_caches: whether `target`, `curve`, `peers-speed` and `peers-return` start
+    with empty compile caches instead of the user's.
+    """
 
     benchmarks: tuple[str, ...]
     cells: tuple[Cell, ...]
@@ -149,17 +151,19 @@ class Plan:
 
 
 def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
-    """words: benchmarks and `key=value[,value...]` in any order; no benchmark: all that apply, but
-    none against peers, nor any in `NAMED_ONLY`. rounds, empty_caches: as of a `Plan`.
+    """The plan of a command.
 
-    Raises ConfigError on what is unknown or impossible, before anything runs.
+    words: benchmarks and `key=value[,value...]` in any order. Without a benchmark: all that apply,
+    but none of `PEERS` and `NAMED_ONLY`. rounds, empty_caches: as of a `Plan`.
+
+    Raises ConfigError for an unknown or impossible word, before anything runs.
     """
     if rounds < 1:
         raise ConfigError(f"--rounds {rounds} is not possible: give at least 1.")
     overrides = [word for word in words if "=" in word]
     named = [word for word in words if "=" not in word]
     if "profile" not in named and any(_key(word) == "part" for word in overrides):
-        raise ConfigError("part=NAME is of benchmark profile: add it, or leave part out.")
+        raise ConfigError("part=NAME is for benchmark profile: add profile, or leave part out.")
     for name in named:
         if name not in BENCHMARKS:
             close = difflib.get_close_matches(name, BENCHMARKS) or BENCHMARKS
@@ -169,7 +173,7 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
         for key in map(_key, overrides):
             if key in ("peer", "peer_divisor"):
                 raise ConfigError(
-                    f"{key} is of benchmarks {' and '.join(PEERS)}: name one, or leave {key} out."
+                    f"{key} is for benchmarks {' and '.join(PEERS)}: name one, or leave {key} out."
                 )
     for name in named:
         if name in PEERS:
@@ -180,13 +184,13 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
         if name in named and not has_target:
             raise ConfigError(f"benchmark {name} needs a return to reach: add target=RETURN.")
     if cells[0].limit is not None and not has_target and "curve" not in named:
-        raise ConfigError("limit=SECONDS is of training: add target=RETURN, or benchmark curve.")
+        raise ConfigError("limit=SECONDS is for training: add target=RETURN, or benchmark curve.")
     if any(cell.whole for cell in cells) and (cells[0].limit is None or "curve" not in named):
         raise ConfigError(
-            "whole=true is of benchmark curve with limit=SECONDS: add what is missing."
+            "whole=true is for benchmark curve with limit=SECONDS: add what is missing."
         )
     if any(cell.modes != ("one_step",) for cell in cells) and not {"curve", "target"} & set(named):
-        raise ConfigError("modes=[...] are of benchmarks curve and target: add one of them.")
+        raise ConfigError("modes=[...] is for benchmarks curve and target: add one of them.")
     default = [name for name in BENCHMARKS if name not in (*PEERS, *NAMED_ONLY)]
     if not has_target:
         default.remove("target")
@@ -197,7 +201,7 @@ def make_plan(words: list[str], rounds: int, empty_caches: bool = True) -> Plan:
 def _against_peers(
     name: str, named: list[str], overrides: list[str]
 ) -> tuple[list[str], list[str]]:
-    """`overrides` over the settings of a benchmark in `PEERS`; apart, those that it varies."""
+    """`overrides` added to the settings of a benchmark in `PEERS`: the grid's, and the varied."""
     if len(set(named)) > 1:
         raise ConfigError(f"benchmark {name} has settings of its own: measure it alone.")
     if not all(map(importlib.util.find_spec, ("brax", "mujoco_playground"))):
@@ -280,7 +284,7 @@ def _axes(overrides: list[str]) -> dict[str, list[str]]:
         key, _, values = override.partition("=")
         if key in axes:
             raise ConfigError(f"{override} sets {key} again: give all its values as {key}=a,b.")
-        axes[key] = re.split(r",(?![^\[]*\])", values)  # a list's commas are its own
+        axes[key] = re.split(r",(?![^\[]*\])", values)  # not at the commas of a list
         if len(set(axes[key])) < len(axes[key]):
             raise ConfigError(f"{override} has a value twice: give each once.")
     return axes

@@ -1,4 +1,4 @@
-"""Where the device's time goes in training: its kernels, as JAX's profiler records them."""
+"""The device's time in training by kernel, as recorded by JAX's profiler."""
 
 import dataclasses
 import math
@@ -25,10 +25,10 @@ from fpmd_mjx.run import memory
 from fpmd_mjx.run.display import console
 
 ITERATIONS = 8
-"""Of the profiled chunk: a trace of an epoch would have millions of kernels."""
+"""Iterations of the profiled chunk. The trace of a whole epoch would have millions of kernels."""
 
 REPEATS = 3
-"""Chunks without the profiler, of which the fastest counts."""
+"""Chunks without the profiler; the fastest counts."""
 
 TOP = 20
 NAME_LENGTH = 80
@@ -42,14 +42,14 @@ KINDS = {
     "indexing": r"sort|gather|scatter|dynamic[-_](update[-_])?slice|topk|top_k",
     "fusions": r"fusion|wrapped_",
 }
-"""Of kernels, by what their names hold; the first that fits. The rest are "other"."""
+"""Kinds of kernels, by a pattern of their names. The first match counts; the rest are "other"."""
 
 NO_WORK = r"^Memory(Alloc|Free|Residency)$"
-"""Events of CUPTI on streams that occupy no device."""
+"""CUPTI's events on streams that do not occupy the device."""
 
 OPTIONS = {"xla_enable_command_buffers_during_profiling": True}
-"""Without it, XLA launches one by one, while it is profiled, what it otherwise launches as CUDA
-graphs. CPUs ignore it."""
+"""Without this option, XLA launches the kernels of CUDA graphs one by one while it is profiled.
+CPUs ignore it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Event:
 
 
 def iterations(program: Program, state: TrainState) -> tuple[TrainState, tuple[Sums, Metrics]]:
-    """The iterations of an epoch. What an epoch does once, such as new starts, is left out: beside
-    so few iterations it would take the largest share."""
+    """The iterations of an epoch, without the work that an epoch does once. That work would have
+    the largest share beside so few iterations."""
 
     def iteration(state: TrainState, _: None) -> tuple[TrainState, tuple[Sums, Metrics]]:
         state, episodes = program.collect(state)
@@ -93,7 +93,7 @@ def profile(cell: Cell) -> dict[str, float | Table]:
     console.print(f"compiling {config.task.name} {cell.label} to profile", markup=False)
     workload = phases.Workload(program, (cell.part,), PARTS, OPTIONS)
     run = workload.phase(cell.part).run
-    run()  # what is loaded or allocated on first use
+    run()  # loads and allocates on first use
     seconds = min(timed(run) for _ in range(REPEATS))
     events, traced_seconds = trace(run)
     if not events:
@@ -114,7 +114,7 @@ def profile(cell: Cell) -> dict[str, float | Table]:
 
 
 def shortened(config: Config) -> Config:
-    """With ITERATIONS iterations in an epoch."""
+    """`config` with ITERATIONS iterations in an epoch."""
     return dataclasses.replace(config, epoch_steps=ITERATIONS * config.steps_per_iteration)
 
 
@@ -126,9 +126,9 @@ def timed(run: Callable[[], None]) -> float:
 
 
 def trace(run: Callable[[], None]) -> tuple[list[Event], float]:
-    """What the device did in `run`, and the seconds that it took."""
+    """The events on the device during `run`, and the seconds of `run`."""
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # Python's calls, which are most of a trace
+    options.python_tracer_level = 0  # no calls of Python, which would be most of the trace
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
             seconds = timed(run)
@@ -139,14 +139,13 @@ def trace(run: Callable[[], None]) -> tuple[list[Event], float]:
 
 
 def events(data: ProfileData) -> list[Event]:
-    """The kernels and copies of GPUs, or, where there are no GPUs, the operations that XLA runs on
-    the CPU."""
+    """The kernels and copies of GPUs. Without a GPU: the operations that XLA runs on the CPU."""
     planes = list(data.planes)
     gpus = [plane for plane in planes if plane.name.startswith("/device:GPU:")]
     found: list[Event] = []
     for plane in gpus or [plane for plane in planes if plane.name == "/host:CPU"]:
         lines = list(plane.lines)
-        # CUPTI's own: lines that a tool derives from them show the same work again.
+        # CUPTI's lines. Lines that a tool derives from them repeat the same work.
         streams = [line for line in lines if line.name.startswith("Stream #")]
         for line in streams or lines:
             recorded = _line(line)
@@ -158,10 +157,10 @@ def events(data: ProfileData) -> list[Event]:
 
 
 def _line(line: Any) -> list[tuple[Event, dict[str, Any]]]:
-    """The events of a line of a profile, and what the profiler says of each."""
+    """The events of a line of a profile, with the profiler's stats of each."""
     found = []
     with warnings.catch_warnings():
-        # On Python 3.12 the first `stats` warns of a deprecation. Where warnings are errors, that
+        # On Python 3.12 the first `stats` gives a deprecation warning. If warnings are errors, it
         # ends the process.
         warnings.simplefilter("ignore", DeprecationWarning)
         for event in line.events:
@@ -172,18 +171,18 @@ def _line(line: Any) -> list[tuple[Event, dict[str, Any]]]:
 
 
 def innermost(events: Sequence[Event]) -> list[Event]:
-    """Those of a thread that enclose no other: a CPU's loop is an event around its operations."""
+    """The events of a thread that enclose no other. A loop on a CPU encloses its operations."""
     ordered = sorted(events, key=lambda event: (event.start, -event.end))
     next_starts = [*(event.start for event in ordered[1:]), math.inf]
     return [event for event, start in zip(ordered, next_starts, strict=False) if start >= event.end]
 
 
 def aggregate(events: Sequence[Event], vector_steps: int, updates: int) -> dict[str, float | Table]:
-    """Counts, shares and the table of the longest kernels, of a chunk that does `vector_steps` and
-    `updates`, of which either may be 0.
+    """Counts, shares and the table of the longest kernels of a chunk.
 
-    busy_share: of the time from the first event to the last, the part in which anything runs, on
-    any stream. Shares of kinds and of kernels are shares of the seconds of all events, added up.
+    vector_steps, updates: work of the chunk; either may be 0. busy_share: the share of the time
+    from the first event to the last in which any stream runs something. Shares of kinds and of
+    kernels are shares of the sum of the seconds of all events.
     """
     seconds: dict[str, float] = defaultdict(float)
     by_kind = dict.fromkeys((*KINDS, "other"), 0.0)

@@ -1,4 +1,4 @@
-"""Policies of other algorithms, untrained: what choosing an action costs them."""
+"""Untrained policies of other algorithms, to measure the time in which they choose an action."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -54,7 +54,7 @@ class Diffusion:
         *,
         repeat: tuple[int, ...] = (),
     ) -> jax.Array:
-        """Actions in `steps` calls, `repeat` of them for each obs: (..., obs_size) ->
+        """Actions after `steps` denoising steps, `repeat` of them for each obs: (..., obs_size) ->
         (*repeat, ..., action_size)."""
         start_key, noise_key = jax.random.split(key)
         shape = (*repeat, *obs.shape[:-1], self.action_size)
@@ -81,7 +81,8 @@ class Diffusion:
 
 
 def signal_share(t: jax.Array) -> jax.Array:
-    """Share of the data's variance at times in [0, 1]: 1 at 0, nearly 0 at 1."""
+    """Share of the data's variance at times in [0, 1]: 1 at 0, nearly 0 at 1 (alpha bar of arXiv
+    2102.09672, Eq. 17)."""
     offset = 0.008
     angle = 0.5 * jnp.pi * (t + offset) / (1.0 + offset)
     share = jnp.square(jnp.cos(angle) / jnp.cos(0.5 * jnp.pi * offset / (1.0 + offset)))

@@ -1,4 +1,4 @@
-"""`fpmd bench`: measures what a plan asks for, prints `name.metric value`, and writes JSON."""
+"""`fpmd bench`: carries out a plan, prints lines of `name.metric value`, and writes JSON."""
 
 import dataclasses
 import shlex
@@ -44,12 +44,12 @@ IN_OWN_PROCESS: dict[str, Callable[[Cell], Metrics]] = {
 
 
 def run(plan: Plan, out: Path | None) -> None:
-    """Measures every benchmark of every cell; `plan.rounds` counts for those that can take turns.
+    """Measures every benchmark of every cell, and prints medians as they come.
 
-    Prints medians as they are found. out: where the JSON goes, which has the quartiles. All cells
-    take turns with each other, and so are on the device at the same time.
+    out: file of the JSON with the quartiles. The phases and latencies of all cells take turns for
+    `plan.rounds` rounds, so they are on the device together.
 
-    Raises Interrupted at Ctrl-C, when what was measured until then is printed and written.
+    Raises Interrupted at Ctrl-C, after it has printed and written the results so far.
     """
     results = Results(plan, out)
     try:
@@ -60,7 +60,7 @@ def run(plan: Plan, out: Path | None) -> None:
 
 
 def _measure(plan: Plan, results: "Results") -> None:
-    # While this process has a GPU's memory, no other can measure on it: they come first.
+    # These come first: once this process holds a GPU's memory, no other can measure on it.
     for name in plan.benchmarks:
         if name in IN_OWN_PROCESS:
             for cell in plan.cells:
@@ -77,7 +77,7 @@ def _measure(plan: Plan, results: "Results") -> None:
     names = tuple(name for name in plan.benchmarks if name in phases.PHASES)
     use_compile_cache()
     if "ceilings" in plan.benchmarks:
-        found = ceilings.ceilings()  # of the device, whatever the cell
+        found = ceilings.ceilings()  # the same for all cells
         for cell in plan.cells:
             results.add(cell, found)
     if "floor" in plan.benchmarks:
@@ -93,7 +93,7 @@ def _measure(plan: Plan, results: "Results") -> None:
 
 
 class Results:
-    """What was found so far, on disk the moment it is there."""
+    """The results so far, on disk as soon as they are there."""
 
     def __init__(self, plan: Plan, out: Path | None) -> None:
         self._metrics: dict[str, dict[str, Metric]] = {c.label: {} for c in plan.cells}
@@ -101,7 +101,7 @@ class Results:
         self._versions, self._commit = provenance.versions(), provenance.commit()
 
     def add(self, cell: Cell, metrics: Metrics, final: bool = True) -> None:
-        """Keeps, and prints what is final."""
+        """Keeps metrics, and prints them if they are final."""
         self._metrics[cell.label].update(metrics)
         suffix = f"[{cell.label}]" if cell.label else ""
         for name, value in metrics.items() if final else ():
@@ -114,7 +114,7 @@ class Results:
             self._write(self.content(complete=False))
 
     def write(self, complete: bool) -> None:
-        """The file, where one is asked for. Looks at the device."""
+        """Writes the file, if there is one, with the device's name. Takes a GPU's memory."""
         self._write(self.content(complete) | provenance.provenance())
 
     def _write(self, content: dict[str, Any]) -> None:
@@ -123,16 +123,18 @@ class Results:
             records.write_json(self._out, content)
 
     def interrupted(self) -> str:
-        """Writes what there is, and says so."""
+        """Writes the results so far, and returns a message about it."""
         if not any(self._metrics.values()):
             return "bench interrupted before anything was measured"
         self.write(complete=False)
         where = "printed" if self._out is None else f"printed, and written to {self._out}"
-        return f"bench interrupted; what was measured until then is {where}"
+        return f"bench interrupted; the results so far are {where}"
 
     def content(self, complete: bool) -> dict[str, Any]:
-        """The results, ready for JSON; complete: whether the plan was carried out to its end. The
-        device is not looked at: whoever does holds a GPU's memory, which others may need."""
+        """The results for JSON. complete: whether the plan was carried out to its end.
+
+        Does not ask for the device, because that takes a GPU's memory from other processes.
+        """
         return {
             "command": shlex.join(["fpmd", *sys.argv[1:]]),
             "device": None,
@@ -198,7 +200,7 @@ def _latency(plan: Plan, results: Results) -> None:
 
 
 def _take_turns(measured: Sequence[Measured], rounds: int, add: Callable[[Seconds], None]) -> None:
-    """Calls `add` at the end, or, where it is interrupted, with the rounds until then."""
+    """Calls `add` at the end. After an interruption it has the rounds so far."""
     turns: list[list[float]] = []
     try:
         for seconds in interleave(measured, rounds):

@@ -1,4 +1,4 @@
-"""What precedes training and what it occupies, each measured in a process of its own."""
+"""Start-up time and memory of training, each measured in its own process."""
 
 import tempfile
 import time
@@ -12,8 +12,8 @@ from fpmd_mjx.config import load as configs
 
 
 def start(text: str) -> Iterator[fresh.Record]:
-    """Yields the seconds of compilation when the first epoch can begin, and then, when it has
-    ended, what it held. text: the config as YAML."""
+    """Yields the seconds of compilation as soon as the first epoch can begin, and the memory of the
+    epoch after it. text: the config as YAML."""
     import jax
 
     from fpmd_mjx.program import make_program
@@ -32,8 +32,8 @@ def start(text: str) -> Iterator[fresh.Record]:
 
 
 def startup(cell: Cell) -> dict[str, float]:
-    """Seconds from the command until the first training step can run, and of compilation alone:
-    with empty caches, and again with what that left in them."""
+    """Seconds from the command until the first epoch can begin, and those of compilation alone:
+    with empty caches (cold), and with the caches that this filled (cached)."""
     text, found = configs.to_yaml(cell.config), {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("cold", "cached"):
@@ -47,14 +47,14 @@ def startup(cell: Cell) -> dict[str, float]:
 
 
 def memory(cell: Cell) -> dict[str, float]:
-    """Bytes that one training epoch holds, by the compiler's analysis and, where the device tells,
-    by its allocator's peak; and their ratio to the plan."""
+    """Bytes of one training epoch and their ratio to the plan: by the compiler's analysis, and by
+    the allocator's peak if the device reports it."""
     _, record = fresh.run(start, configs.to_yaml(cell.config))
     return memory_metrics(record)
 
 
 def memory_metrics(record: dict[str, Any]) -> dict[str, float]:
-    """record: of `start`."""
+    """Metrics of `fpmd bench memory`. record: the second one of `start`."""
     planned = record["plan"]
     total = sum(planned.values())
     found: dict[str, float] = {

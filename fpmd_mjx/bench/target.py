@@ -1,4 +1,4 @@
-"""How long it takes to train a policy to a stated return, and what it learns until then."""
+"""The time to train a policy to a given return, and its learning curve."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from fpmd_mjx.report.text import clock
 from fpmd_mjx.run.display import console
 
 SPENT = ("env_steps", "updates", "train_seconds", "eval_seconds", "wall_seconds")
-"""What a record counts from the start of its run."""
+"""Fields of a record that count from the start of its run."""
 
 PROJECTED = "curve.projected_wall_seconds"
-"""Metric of a run that ended early because it would have taken so long."""
+"""Metric of a run that ended early: the wall seconds that all of it would have taken."""
 
 
 class Add(Protocol):
-    """What takes metrics: to keep, and, once they are final, to show."""
+    """Takes metrics: keeps them, and shows them if they are final."""
 
     def __call__(self, metrics: Mapping[str, Metric], final: bool = True) -> None: ...
 
@@ -30,9 +30,9 @@ class Add(Protocol):
 def train(text: str, target: float | None, modes: Sequence[str]) -> Iterator[fresh.Record]:
     """Trains until the mean return over the seeds is `target`, or to the end of the run.
 
-    text: the config as YAML; target: None for no end but the run's; modes: of the evaluations, the
-    first of which is compared with the target. Yields after every evaluation; `returns` has the
-    mean return of each seed, by mode.
+    text: the config as YAML; target: None to train to the end; modes: of the evaluations, the
+    target is a return in the first one. Yields a record after every epoch. That of an evaluation
+    has `returns`, the mean return of each seed, by mode.
     """
     import jax
     import jax.numpy as jnp
@@ -103,13 +103,12 @@ def timed(
     function: Callable[..., Iterator[fresh.Record]],
     *arguments: Any,
 ) -> None:
-    """Trains in a process of its own; hands `metrics` to `add` after every evaluation, and as final
-    ones at the end, or where it is interrupted.
+    """Trains in a new process. Passes `metrics` to `add` after every evaluation, and as final at
+    the end or after an interruption.
 
-    empty_caches: as of a `Plan`. function: yields a record after each evaluation, with the fields
-    of `train`'s, and eval_seconds where they are not part of its train_seconds. It is stopped at an
-    evaluation that is on target or beyond the cell's limit of wall seconds, and, if the run is to
-    be whole, as soon as it will not end within that limit.
+    empty_caches: as of a `Plan`. function: yields records like `train`, maybe with eval_seconds. It
+    is stopped at an evaluation that reaches the target or exceeds the cell's limit of wall seconds.
+    With `cell.whole`, it is stopped as soon as its pace shows that it will exceed the limit.
     """
     begin = time.perf_counter()
     records: list[fresh.Record] = []
@@ -147,8 +146,8 @@ def timed(
 
 
 def wall_of_all(paces: Sequence[tuple[float, float]], env_steps: int) -> float:
-    """Wall seconds of a whole run of `env_steps`: at least those until now, and what is left at
-    the pace since the first epoch, which holds compilation. paces: env steps and wall seconds."""
+    """Projected wall seconds of a run of `env_steps`: those so far, and the rest at the pace since
+    the first epoch, which includes compilation. paces: (env steps, wall seconds) of each epoch."""
     (first_steps, first), (steps, now) = paces[0], paces[-1]
     if steps == first_steps:
         return now
@@ -156,16 +155,15 @@ def wall_of_all(paces: Sequence[tuple[float, float]], env_steps: int) -> float:
 
 
 def metrics(name: str, records: Sequence[fresh.Record]) -> dict[str, Metric]:
-    """What the evaluations until now tell.
+    """Metrics of the evaluations so far.
 
-    Where the last one is not on target, what was spent until then bounds what the target takes
-    from below, and is named more_than_...; compilation takes what it takes. A curve has no target
-    and no bounds.
+    If the last evaluation is below the target, the amounts spent so far are lower bounds, and their
+    names begin with more_than_. compile_seconds is no bound. A curve has no target and no bounds.
 
-    train_seconds holds neither compilation nor evaluation, train_and_compile_seconds no evaluation;
-    wall_seconds is from the command until the target is known to be reached, and holds everything.
-    reached: 1 or 0. last and best: mean return of each seed, by mode, at the last evaluation and
-    at its best one. curve: all evaluations.
+    train_seconds excludes compilation and evaluation; train_and_compile_seconds excludes
+    evaluation; wall_seconds is from the command to the evaluation that reached the target. reached:
+    1 or 0. last and best: mean return of each seed, by mode, at the last and at its best
+    evaluation. curve: all evaluations.
     """
     last = records[-1]
     spent = {key: last[key] for key in SPENT if key in last}

@@ -1,4 +1,4 @@
-"""Measuring in turns, so that what slows a machine down for a while slows everything alike."""
+"""Measures in turns, so that a temporary slowdown of the machine affects all sides alike."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Work(Protocol):
-    """name: of its metrics; env_steps, updates: what one chunk does, of all seeds together."""
+    """name: prefix of its metrics; env_steps, updates: of one chunk, all seeds together."""
 
     @property
     def name(self) -> str: ...
@@ -21,10 +21,10 @@ class Work(Protocol):
 
 
 class Runnable(Protocol):
-    """What can take turns."""
+    """Work that can take turns."""
 
     def run(self) -> None:
-        """One chunk of work: returns when it is done, and goes on from there the next time."""
+        """Does one chunk of work and returns when it is done. The next call goes on from there."""
         ...
 
 
@@ -34,7 +34,7 @@ class Measured(Work, Runnable, Protocol):
 
 @dataclass(frozen=True)
 class Quartiles:
-    """Of one measurement's repetitions: a quarter of them lie below q1, a quarter above q3."""
+    """Quartiles of the repetitions of one measurement."""
 
     q1: float
     median: float
@@ -57,7 +57,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
     def lines(self) -> list[str]:
-        """Aligned text: the columns, then the rows. Numbers stand to the right."""
+        """Aligned text: the columns, then the rows. Columns of numbers are aligned right."""
         shown = [self.columns, *(tuple(map(_shown, row)) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         texts = [
@@ -86,10 +86,10 @@ def interleave(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[list[float]]:
-    """Yields after each of `rounds` rounds the seconds of a chunk of each, [measured].
+    """Yields the seconds of a chunk of each, [measured], after each of `rounds` rounds.
 
-    In every round each runs once, and who begins changes from round to round. A round that does not
-    count comes first: what is compiled, loaded or allocated on first use is no run time.
+    Each runs once in a round, and the first one changes from round to round. An extra round comes
+    first and does not count, because it compiles, loads and allocates.
     """
     for each in measured:
         each.run()
@@ -104,8 +104,7 @@ def interleave(
 
 
 def rates(work: Work, seconds: Sequence[float]) -> dict[str, Quartiles]:
-    """Env steps and updates per second of chunks that took `seconds`; what there is none of is
-    left out."""
+    """Env steps and updates per second of chunks that took `seconds`. Leaves out an amount of 0."""
     amounts = {"env_steps": work.env_steps, "updates": work.updates}
     return {
         f"{work.name}.{unit}_per_second": Quartiles.of(amount / x for x in seconds)

@@ -1,6 +1,6 @@
 """Flow matching without reinforcement learning: interpolant, loss and sampler of each flow.
 
-A `Field` is a network with everything but the sample and the times bound. Each flow module gives
+A `Field` is a network with everything but the sample and the times bound. Each flow has
 
 - `draw_times(key, shape)`: the times of one training batch;
 - `errors(field, target, noise, times)`: the per-sample regression error, unweighted;
@@ -19,7 +19,7 @@ Field = Callable[..., jax.Array]
 
 
 class Flow(Protocol):
-    """What a flow policy asks of a flow; `one_step_times` are the times of the only network call of
+    """A flow of a policy. one_step_times: the times of the only network call in
     `sample(field, x, 1)`."""
 
     @property

@@ -17,7 +17,7 @@ from fpmd_mjx.flows import Field
 class MeanFlow:
     """Regresses u on the MeanFlow identity u = v - (t - r) du/dt.
 
-    equal_share: share of the training pairs with r = t, for which the loss is plain flow matching.
+    equal_share: share of the training pairs with r = t. For these the loss is plain flow matching.
     """
 
     equal_share: float = 0.0

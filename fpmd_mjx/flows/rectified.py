@@ -16,10 +16,10 @@ from fpmd_mjx.flows import Field
 class RectifiedFlow:
     """Regresses the velocity v(x_t, t) on the straight line's a - eps.
 
-    time_power: 1 draws t as released. The one step is taken at t = 0, where v(x, 0) = E[a] - x is
-    all there is to learn; near t = 1 what no network can know of a - eps, Var(a) / (t^2 Var(a) +
-    (1 - t)^2), is up to 1 / Var(a) times as much, and its noise disturbs the weights that both
-    share. A power above 1 draws small t more often. The optimum does not depend on it.
+    time_power: 1 draws t uniformly, as released. A power above 1 draws small t more often, which
+    lowers the noise in the gradient. The target a - eps has the variance Var(a) / (t^2 Var(a) +
+    (1 - t)^2) given x_t: Var(a) at t = 0, where the one step is taken, and 1 at t = 1. All times
+    share the network's weights, so they share this noise. The optimum does not depend on the power.
     """
 
     time_power: float = 1.0

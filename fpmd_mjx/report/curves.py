@@ -15,7 +15,10 @@ COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
 
 
 def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: Path) -> None:
-    """One-step return in MJX against env steps, a panel a task: every seed thin, the mean thick."""
+    """Plots one-step return in MJX against env steps to `path`, one panel a task.
+
+    Each seed is a thin line, their mean a thick one.
+    """
     panels: dict[str, list[tuple[Path, str]]] = defaultdict(list)
     for run, summary in zip(runs, summaries, strict=True):
         panels[summary["task"]].append((run, summary["actor"]))
@@ -48,7 +51,7 @@ def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: 
 def learning_curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
     """(env steps (points,), one-step return (points, seeds)) of the epochs with an evaluation.
 
-    Empty for a run that was not evaluated in this mode.
+    Both are empty for a run without evaluations in this mode.
     """
     by_step: dict[int, list[float]] = defaultdict(list)
     for row in read_metrics(run / "metrics.csv"):

@@ -1,4 +1,4 @@
-"""Files that runs and benchmarks write, and reports read."""
+"""The files that runs and benchmarks write and reports read."""
 
 import csv
 import json
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 MORE_THAN = "more_than_"
-"""Begins the name of a metric that is a lower bound of what the rest of the name says."""
+"""Prefix of a metric's name: the value is a lower bound of the metric that the rest names."""
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, none if there is no file; a last line cut short is left out."""
+    """The rows of a metrics.csv; none if there is no file. Leaves out an incomplete last line."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -20,7 +20,10 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Atomic: a reader sees the old file or the new one. NaN becomes null."""
+    """Writes JSON atomically: a reader sees the old file or the new one.
+
+    Numbers that are not finite become null.
+    """
     part = path.with_suffix(".part")
     part.write_text(json.dumps(_finite(content), indent=2) + "\n")
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""Scores: one result of evaluating a policy, and where summaries of all versions have them."""
+"""Scores: results of evaluating a policy, and their place in a summary of any version."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ def entry(
     seed: int | None = None,
     **provenance: Any,
 ) -> dict[str, Any]:
-    """One result as JSON: `summarize`'s statistics, and what they were measured with.
+    """One result as JSON: the statistics of `summarize` and the conditions of the measurement.
 
     episodes: an `Episodes`; epoch, env_steps: of the policy; seed: of the episodes, None for an
-    evaluation during training; provenance: of which device and commit are kept.
+    evaluation during training; provenance: as of `provenance`, device and commit are kept.
     """
     return {
         **summarize(episodes.returns, env_steps),
@@ -40,11 +40,11 @@ def same_question(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def find(summary: dict[str, Any], mode: str, simulator: str) -> dict[str, Any] | None:
-    """The newest score of a run's final policy: of `fpmd eval` if there is one, or, in MJX, of the
-    last evaluation during training.
+    """The newest score of a run's final policy, or None.
 
-    Summaries of version 0.1 had the scores of the original simulator as `eval_mujoco`, and in MJX
-    those of `fpmd eval` in place of the evaluation.
+    Scores of `fpmd eval` come first. In MJX the last evaluation during training stands in for them.
+    Summaries of version 0.1 hold scores in the original simulator as `eval_mujoco`, and a score of
+    `fpmd eval` in MJX replaces their evaluation.
     """
     for score in reversed(summary.get("scores", [])):
         asked = score["mode"], score["simulator"], score["env_steps"]

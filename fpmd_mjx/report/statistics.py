@@ -19,8 +19,8 @@ def interval(x: np.ndarray) -> list[float] | None:
 def summarize(returns: np.ndarray, env_steps: int) -> dict[str, Any]:
     """The `eval` entry of summary.json from returns (seeds, episodes).
 
-    std and ci95 are over the means of the seeds, the unit of replication (null for one seed);
-    episode_ci95 is over all episodes: the precision at which *these* policies were scored.
+    The seed is the unit of replication: std and ci95 are over the means of the seeds, and null for
+    one seed. episode_ci95 is over all episodes: it tells how precisely these policies were scored.
     """
     returns = np.asarray(returns, np.float64)
     per_seed = returns.mean(1)

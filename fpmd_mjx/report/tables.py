@@ -14,8 +14,7 @@ from fpmd_mjx.report.text import clock, human
 
 
 def write(folder: Path, title: str, runs: list[Path]) -> None:
-    """table.md, curves.png and results.json, the summaries with their provenance, of the runs that
-    have ended."""
+    """Writes table.md, curves.png and results.json (the summaries) of the runs that have ended."""
     folder.mkdir(parents=True, exist_ok=True)
     done = [run for run in runs if (run / "summary.json").exists()]
     summaries = [json.loads((run / "summary.json").read_text()) for run in done]
@@ -25,16 +24,17 @@ def write(folder: Path, title: str, runs: list[Path]) -> None:
 
 
 def render(paths: list[Path]) -> str:
-    """Markdown of what `fpmd bench --out` and suites (results.json) wrote: a section a file.
+    """Markdown of results that `fpmd bench --out` and suites (results.json) wrote: a section a
+    file.
 
-    paths: files, or folders, of whose files those with results are shown. Raises ConfigError if
+    paths: files, or folders. A folder shows its JSON files that hold results. Raises ConfigError if
     there is nothing to show.
     """
     sections = []
     for path in paths:
         found = [(file, _rendered(file)) for file in _files(path)]
         if not path.is_dir() and found[0][1] is None:
-            raise ConfigError(f"{path} has no results: give what bench --out or a suite wrote.")
+            raise ConfigError(f"{path} has no results: give a file of bench --out or of a suite.")
         sections += [f"## {file.stem}\n\n{text}" for file, text in found if text is not None]
     if not sections:
         raise ConfigError(f"no JSON with results in {', '.join(map(str, paths))}: run fpmd bench.")
@@ -56,7 +56,7 @@ def _rendered(path: Path) -> str | None:
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
     if isinstance(content, dict) and {"cell", "results", "provenance"} <= content.keys():
-        # of a campaign, whose processes may not have looked at the device when they were stopped
+        # A process of a campaign that was stopped may not have read the device; its campaign has.
         results = [result | content["provenance"] for result in content["results"]]
         return "\n".join(map(bench_table, results))
     if isinstance(content, dict) and {"cells", "rounds", "complete"} <= content.keys():
@@ -67,8 +67,10 @@ def _rendered(path: Path) -> str | None:
 
 
 def bench_table(results: dict[str, Any]) -> str:
-    """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid; a bound
-    stands in the row of what it bounds. Metrics that are tables follow, each on its own."""
+    """Markdown of one run of `fpmd bench`: a row a metric, a column a cell of its grid.
+
+    A lower bound stands in the row of its metric. Metrics that are tables follow the table.
+    """
     cells = results["cells"]
     names = list(
         dict.fromkeys(
@@ -91,13 +93,13 @@ def bench_table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(values) + " |")
     lines += [
         "",
-        f"Medians of {results['rounds']} turns (with the quartiles); what has none was measured "
-        "once.",
+        f"Medians of {results['rounds']} turns (with the quartiles). Values without quartiles were "
+        "measured once.",
     ]
-    if results.get("caches") == "shared":  # files of earlier versions say nothing: empty
+    if results.get("caches") == "shared":  # missing in files of earlier versions: empty
         lines += ["", "Compile caches were shared: compile seconds are not those of a first start."]
     if not results["complete"]:
-        lines += ["", "Interrupted: what was measured until then, in fewer turns."]
+        lines += ["", "Interrupted: these values are of fewer turns."]
     for cell in cells:
         for name, value in cell["metrics"].items():
             if _is_table(value):
@@ -122,7 +124,7 @@ def _rows(table: dict[str, Any]) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, str):  # a kernel's name may look like HTML, or have bars
+    if isinstance(value, str):  # a kernel's name may look like HTML or contain bars
         return html.escape(value, quote=False).replace("|", "\\|")
     return _number(value)
 
@@ -148,8 +150,8 @@ def _number(value: float | None) -> str:
 
 
 def gap(summary: dict[str, Any]) -> tuple[float, bool] | None:
-    """One-step return in the real simulator less that in MJX, and whether the 95 % intervals of
-    the two scores over episodes overlap; None if either is missing."""
+    """One-step return in the original simulator minus that in MJX, and whether the 95 % intervals
+    of the two scores over episodes overlap. None if either score or interval is missing."""
     mjx = scores.find(summary, "one_step", "mjx")
     real = scores.find(summary, "one_step", "mujoco")
     if not mjx or not real or not mjx["episode_ci95"] or not real["episode_ci95"]:
@@ -159,7 +161,7 @@ def gap(summary: dict[str, Any]) -> tuple[float, bool] | None:
 
 
 def table(summaries: list[dict[str, Any]]) -> str:
-    """Markdown; one row a run."""
+    """Markdown with one row a run."""
     lines = [
         "| task | actor | seeds | env steps a seed | one_step, MJX | one_step, real simulator "
         "| gap | env steps/s | updates/s | training | compilation |",

@@ -16,7 +16,7 @@ def show() -> None:
     for name in envs.tasks():
         try:
             spec = envs.make(name).spec
-        except ModuleNotFoundError as error:  # the backend of this task is not installed
+        except ModuleNotFoundError as error:  # this task's backend is not installed
             print(f"{name:32} {error}")
             continue
         print(
@@ -24,7 +24,7 @@ def show() -> None:
             f"{1000 * spec.control_dt:5.0f} ms  {'/'.join(backends(name)):9}  "
             f"{parity.status(name, records.get(name))}"
         )
-    print("\nNot here, as MJX cannot simulate them:")
+    print("\nTasks that MJX cannot simulate:")
     for name, reason in cannot().items():
         print(f"{name}: {reason}.")
     found = playground.names()

@@ -1,1 +1,1 @@
-"""What the host does around the program: the loop, the run folder, checkpoints, logs, suites."""
+"""The host's part of a run: the loop, the run folder, checkpoints, logs, suites."""

@@ -4,8 +4,9 @@ Each epoch's checkpoint holds up to four orbax items: `state` (the train state w
 `replay`, `policy` (what acting needs, read without the rest) and `meta` (JSON: the caller's, and a
 table of all arrays). An epoch that is kept for its score alone has `policy` and `meta`.
 
-Arrays are stored flat, by their path in the tree, so that a mismatch can be reported by name. What
-orbax cannot represent (None, arrays of size 0, typed PRNG keys) needs no representation then.
+Arrays are stored flat, by their path in the tree, so that a mismatch is reported by name. Orbax
+cannot store None, arrays of size 0 and typed PRNG keys: the first two come from the template, and
+keys are stored as their data.
 """
 
 import json
@@ -33,18 +34,18 @@ class CheckpointError(Exception):
 class Checkpoints:
     """The checkpoints in one folder, written in the background.
 
-    A checkpoint gets its name only when all of it is on disk, so one that a crash cut short is
-    never seen. Opening a folder and restoring from it change nothing there: a run may be evaluated
-    while it is still training. Only one process may save.
+    A checkpoint gets its name when all of it is on disk, so a reader never sees a part of one.
+    Opening a folder and restoring from it do not change it: a run may be evaluated while it is
+    still training. Only one process may save.
 
-    An error of the background write (a full disk) is raised by the next `save`, `wait` or on exit.
+    The next `save`, `wait` or exit raises an error of the background write, such as a full disk.
 
     Args:
-      directory: made by the first `save`.
-      keep_last: how many of the newest checkpoints to keep, at least 1.
-      keep_best: keep the one with the highest score, too; of equals the oldest.
-      replay: store `state.replay`. Without it checkpoints are small, and a restored run continues
-        with the template's replay, which is not bit for bit.
+        directory: made by the first `save`.
+        keep_last: how many of the newest checkpoints to keep, at least 1.
+        keep_best: also keep the one with the highest score, the oldest of equals.
+        replay: store `state.replay`. Without it checkpoints are small. A restored run then
+            continues with the template's replay, which is not bit for bit.
     """
 
     def __init__(self, directory: str | Path, *, keep_last: int, keep_best: bool, replay: bool):
@@ -82,20 +83,20 @@ class Checkpoints:
         The caller may donate `state` as soon as this returns.
 
         Args:
-          epoch: must be greater than that of every checkpoint in the folder.
-          state: a `flax.struct` dataclass of JAX arrays with a field `replay`. None saves the
-            policy alone, which no run can continue from.
-          meta: what else the run needs to continue; JSON.
-          score: of the evaluation of this very epoch; None or a non-finite one is never the best.
-          policy: the arrays that acting needs; path components become the keys of
-            `restore_policy`'s dicts.
+            epoch: must be greater than that of every checkpoint in the folder.
+            state: a `flax.struct` dataclass of JAX arrays with a field `replay`. None saves the
+                policy alone, which no run can continue from.
+            meta: host values that the run needs to continue; JSON.
+            score: of this epoch's own evaluation. None and non-finite scores are never the best.
+            policy: the arrays that acting needs; path components become the keys of
+                `restore_policy`'s dicts.
 
         Raises:
-          CheckpointError: `meta` is not JSON, a leaf is not a JAX array, or the folder has a
-            checkpoint of this epoch or a later one.
+            CheckpointError: `meta` is not JSON, a leaf is not a JAX array, or the folder has a
+                checkpoint of this epoch or a later one.
         """
         if not self._writing:
-            # Now this process is the one that writes here: what a killed one left can go.
+            # This process is the only writer now, so it may delete what a killed one left.
             self._manager.close()
             self._writing = True
             self._manager = self._open()
@@ -126,8 +127,8 @@ class Checkpoints:
         for item, leaves in arrays.items():
             stored = {name: _handle(_raw(leaf)) for name, leaf in leaves.items() if leaf.size}
             if stored:
-                # Orbax ends the transfer to the host before save() returns. On the CPU that
-                # "transfer" is a view; JAX then refuses to reuse the buffer it shows.
+                # Orbax ends the transfer to the host before save() returns. On CPUs the result is a
+                # view of the buffer, and JAX does not reuse a buffer in view.
                 args[item] = ocp.args.StandardSave(stored)
         if score is not None and not math.isfinite(score):
             score = None
@@ -158,19 +159,19 @@ class Checkpoints:
         """Reads a state, bit for bit, and the `meta` saved with it.
 
         Args:
-          template_state: what the state must look like, concrete or from `jax.eval_shape` (but its
-            replay must be concrete with replay=False); arrays are placed as its shardings say, and
-            where it has none on the first device.
-          epoch: None for the latest.
+            template_state: the expected state, concrete or from `jax.eval_shape`. With
+                replay=False its replay must be concrete. Arrays are placed by its shardings, and
+                on the first device where it has none.
+            epoch: None for the latest.
 
         Raises:
-          CheckpointError: there is no such checkpoint, or names, shapes or dtypes differ.
+            CheckpointError: there is no such checkpoint, or names, shapes or dtypes differ.
         """
         epoch = self._existing(self.latest() if epoch is None else epoch)
         document = self._document(epoch)
         if "state" not in document["arrays"]:
             raise CheckpointError(
-                f"epoch {epoch} in {self._directory} has its policy alone: continue from epoch "
+                f"epoch {epoch} in {self._directory} holds only its policy: continue from epoch "
                 f"{self.latest()}"
             )
         template: Any = template_state
@@ -201,24 +202,24 @@ class Checkpoints:
             for item, tree in trees.items()
         }
         if not self._replay:
-            # Committed to its device as the restored arrays are: with a mixture the program would
-            # be compiled once for the first epoch and again for the rest.
+            # Committed to its device, as the restored arrays are. With a mixture the program would
+            # be compiled for the first epoch and again for the second.
             restored["replay"] = jax.tree.map(
                 lambda leaf: jax.device_put(leaf, leaf.sharding), template.replay
             )
         return restored["state"].replace(replay=restored["replay"]), document["meta"]
 
     def restore_policy(self, epoch: int | None = None) -> dict[str, Any]:
-        """Reads what `save` got as `policy`, and nothing else: no replay, no optimizer.
+        """Reads the `policy` of a `save`, and nothing else.
 
         Args:
-          epoch: None for the latest that a run can continue from.
+            epoch: None for the latest that a run can continue from.
 
         Returns:
-          Nested dicts, keyed by field name, dict key or position, of arrays on the first device.
+            Nested dicts of arrays on the first device, keyed by field name, dict key or position.
 
         Raises:
-          CheckpointError: there is no such checkpoint.
+            CheckpointError: there is no such checkpoint.
         """
         epoch = self._existing(self.latest() if epoch is None else epoch)
         table = self._document(epoch)["arrays"]["policy"]
@@ -235,7 +236,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             create=self._writing,
             cleanup_tmp_directories=self._writing,
-            best_fn=lambda metrics: 0.0,  # orbax stores metrics only where it could rank them
+            best_fn=lambda metrics: 0.0,  # without one, orbax stores no metrics
             preservation_policy=self._retention,
         )
         return ocp.CheckpointManager(
@@ -243,8 +244,8 @@ class Checkpoints:
         )
 
     def _forget_lost_epochs(self) -> None:
-        """Deletes the policies of epochs that a killed process had reached after the checkpoint
-        that this one continues from."""
+        """Deletes the policies that a killed process saved after the checkpoint that this one
+        continues from."""
         latest = self.latest() or 0
         for epoch in self.epochs():
             if epoch > latest:
@@ -262,7 +263,7 @@ class Checkpoints:
         """The `meta` of a checkpoint.
 
         Raises:
-          CheckpointError: there is no such checkpoint.
+            CheckpointError: there is no such checkpoint.
         """
         return self._document(self._existing(epoch))["meta"]
 
@@ -271,7 +272,7 @@ class Checkpoints:
         return self._manager.restore(epoch, args=args)["meta"]
 
     def _read(self, epoch: int, item: str, template: PyTree, table: dict[str, Any]) -> Any:
-        """The item's arrays in the template's structure; `table`: their saved descriptions."""
+        """The item's arrays in the template's structure. table: their saved descriptions."""
         wanted = _named(template)
         abstract = {name: _abstract(leaf) for name, leaf in wanted.items()}
         stored = {name: leaf for name, leaf in abstract.items() if leaf.size}
@@ -297,7 +298,7 @@ def _named(tree: PyTree) -> dict[str, Any]:
 
 
 def _arrays(tree: PyTree, item: str) -> dict[str, jax.Array]:
-    """`_named`, of a tree that can be saved."""
+    """`_named`, checked: raises CheckpointError for a tree that cannot be saved."""
     named = _named(tree)
     for name, leaf in named.items():
         if not isinstance(leaf, jax.Array):
@@ -322,8 +323,8 @@ def _raw(leaf: Any) -> Any:
 def _handle(leaf: jax.Array) -> jax.Array:
     """Returns another array over the same buffer, for code that reads it on the host.
 
-    From JAX 0.11 on an array keeps the host's view of its buffer, and on CPUs a buffer in view is
-    not donated: the next epoch would copy the whole state. The view goes with the handle.
+    From JAX 0.11 on an array keeps the host's view of its buffer. CPUs do not donate a buffer in
+    view, so the next epoch would copy the whole state. This view lives only as long as the handle.
     """
     return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, [leaf])
 
@@ -336,7 +337,7 @@ def _describe(leaf: Any) -> dict[str, Any]:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """What orbax restores the leaf as: its raw shape and dtype, and where it goes."""
+    """The raw shape, dtype and sharding with which orbax restores the leaf."""
     raw = jax.eval_shape(_raw, leaf)
     sharding = (_raw(leaf) if isinstance(leaf, jax.Array) else leaf).sharding
     if sharding is None:

@@ -1,4 +1,4 @@
-"""The executables of a run, and the cache that they come from."""
+"""The executables of a run, and the compile cache."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ from fpmd_mjx.program import Program
 from fpmd_mjx.seeds import Stream, stream_keys
 
 LOAD_SECONDS = 3.0
-"""Within which an epoch that is in the compile cache is loaded. One that is not takes longer."""
+"""A cached epoch loads within this many seconds; compiling one takes longer."""
 
 
 @dataclass
 class Compiled:
     """The executables of a run, each traced and compiled once.
 
-    evaluations: what returns the evaluation of each mode of `eval.modes`. seconds: until the first
-    epoch could begin.
+    evaluations: for each mode of `eval.modes`, a function that returns its executable. seconds:
+    from the start of compilation until the first epoch can begin.
     """
 
     init: Any
@@ -39,11 +39,10 @@ class Compiled:
 
 
 def compile_program(program: Program) -> Compiled:
-    """Traces and compiles ahead of time, so that run time holds no compile time, ever.
+    """Traces and compiles ahead of time.
 
-    XLA compiles outside of Python's lock: the executables are built side by side. Loading them from
-    a full cache takes that lock, so that nothing is gained by it: the evaluations are then built at
-    their first use, which is after the first epoch.
+    XLA compiles without Python's lock, so the executables are built side by side. Loading from the
+    cache takes that lock. The evaluations are then built at their first use, after the first epoch.
     """
     config = program.config
     start = time.monotonic()
@@ -75,7 +74,7 @@ def compile_program(program: Program) -> Compiled:
 
 
 def compile_cache() -> Path:
-    """Where compiled programs are kept between processes: the user's choice, or ours."""
+    """The folder of JAX's compile cache: the user's choice, or ours."""
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     return Path(chosen or Path.home() / ".cache" / "fpmd_mjx" / "xla")
 

@@ -12,7 +12,7 @@ from fpmd_mjx.report.text import clock
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leaves to the command line what is to be done, as with any other output."""
+        """Leaves the error to the command line, as for any other output."""
         raise
 
 
@@ -22,9 +22,9 @@ console = _Console(stderr=True, highlight=False)
 class Display:
     """The progress of one run, or of a suite of runs when `cells` is more than one.
 
-    cells: runs to train; each `begin` starts the next of them. Time left is what remains at the
-    pace of this process: of the run, and of the suite, compilation and scoring included, counting
-    a run that has not begun like the mean of those before.
+    cells: runs to train; each `begin` starts the next one. The time left assumes the pace of this
+    process so far. That of a suite includes compilation and scoring, and counts a run that has not
+    begun as the mean of those before.
     """
 
     def __init__(self, cells: int = 1):
@@ -53,15 +53,15 @@ class Display:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar.live.is_started:  # stopping another prints an empty line
+        if self._bar.live.is_started:  # otherwise stopping prints an empty line
             self._bar.stop()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Prints text that stays."""
         console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, name: str, done: int, total: int) -> None:
-        """The next run, of `total` env steps, of which an earlier process did `done`."""
+        """Starts the next run, of `total` env steps. An earlier process did `done` of them."""
         self._started = time.monotonic()
         self._name, self._first, self._total = name, done, total
         if self._task is not None:
@@ -69,7 +69,7 @@ class Display:
         self._task = self._bar.add_task(self._title(), total=total, completed=done, text="")
 
     def update(self, done: int, text: str) -> None:
-        """`done` env steps of the run; text: what to show beside the time left."""
+        """Shows `done` env steps of the run, `text` and the time left."""
         left = self._left(done)
         text = f"{text}  left {clock(left)}"
         if self._cells > 1:
@@ -80,7 +80,7 @@ class Display:
             self.note(f"{self._title()} {100 * done / self._total:3.0f}%  {text}")
 
     def end(self) -> None:
-        """The run is over."""
+        """Ends the run."""
         self._ended += 1
 
     def _title(self) -> str:

@@ -1,4 +1,4 @@
-"""The evaluations of a run while it trains: in each of its modes, the last one and the best one."""
+"""The evaluations of a run during training: the last and the best one in each mode."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ from fpmd_mjx.seeds import Stream, seed_array, stream_keys
 class Evaluations:
     """Results by mode, as `scores.entry` makes them.
 
-    nonfinite: evaluation episodes until now whose simulation was no longer finite.
+    nonfinite: number of evaluation episodes so far whose simulation did not stay finite.
     """
 
     def __init__(self, config: Config, compiled: Compiled, provenance: dict[str, Any]) -> None:
@@ -34,10 +34,11 @@ class Evaluations:
         return epoch % self._config.eval.every == 0 or epoch >= self._config.epochs
 
     def run(self, policy: Policy, epoch: int, env_steps: int) -> Columns:
-        """Evaluates in every mode, each from the same reset states. Returns the mean returns as
-        `eval/MODE`, and as `eval/nonfinite` how many episodes blew up, of all modes together.
+        """Evaluates in every mode, each from the same reset states.
 
-        The best evaluation of a mode has the highest mean over the seeds; the first of equals.
+        Returns the mean returns as `eval/MODE`, and the number of episodes in all modes whose
+        simulation did not stay finite as `eval/nonfinite`. The best evaluation of a mode has the
+        highest mean over the seeds; the first of equals.
         """
         keys = stream_keys(Stream.EVALUATION, seed_array(self._config), jnp.uint32(epoch))
         found: Columns = {}
@@ -64,17 +65,17 @@ class Evaluations:
         return {name: np.ma.masked_all(self._config.seeds) for name in names}
 
     def score(self, epoch: int) -> float | None:
-        """The rank of the checkpoint of `epoch`: its own mean in the first mode, or None."""
+        """The score of the checkpoint of `epoch`: its mean return in the first mode, or None."""
         last = self.last.get(self.modes[0])
         return last["mean"] if last and last["epoch"] == epoch else None
 
     def is_best(self, epoch: int) -> bool:
-        """Whether `epoch` has the best evaluation in the first mode until now."""
+        """Whether `epoch` has the best evaluation so far in the first mode."""
         best = self.best.get(self.modes[0])
         return best is not None and best["epoch"] == epoch
 
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it, as JSON."""
+        """Its state as JSON, for a checkpoint."""
         return {"last": self.last, "best": self.best, "nonfinite": self.nonfinite}
 
     def restore(self, saved: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The run folder: whose it is, and what is stored in it."""
+"""The run folder: the config that it belongs to, and the policies stored in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fpmd_mjx.program import Program, make_program
 from fpmd_mjx.run import summary
 from fpmd_mjx.run.checkpoint import CheckpointError, Checkpoints
 
-# What a run may change when it continues; anything else makes it another run.
+# The settings that may change when a run continues. Any other change makes it another run.
 _RESUMABLE = ("env_steps", "eval", "checkpoint", "runs", "name")
 
 
@@ -32,9 +32,9 @@ def checkpoints(config: Config, folder: Path) -> Checkpoints:
 
 
 def check_folder(config: Config) -> None:
-    """ConfigError if the run folder belongs to another config.
+    """Raises ConfigError if the run folder belongs to another config.
 
-    A folder with neither checkpoint nor summary holds nothing to lose, and belongs to nobody.
+    A folder with neither checkpoint nor summary holds nothing to lose: any config may take it.
     """
     folder = config.folder
     stored = folder / "config.yaml"
@@ -42,7 +42,7 @@ def check_folder(config: Config) -> None:
     if not (stored.exists() and any(path.exists() for path in results)):
         return
     ours = _settings(yaml.safe_load(configs.to_yaml(config)))
-    # Read and written again, it has the names of this version.
+    # Reading and writing it again gives the settings the names of this version.
     theirs = _settings(yaml.safe_load(configs.to_yaml(configs.from_yaml(stored.read_text()))))
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
@@ -53,7 +53,7 @@ def check_folder(config: Config) -> None:
 
 
 def claim_folder(config: Config) -> Path:
-    """The run folder, new or of this very config; raises like `check_folder`."""
+    """Makes the run folder, writes its config.yaml and returns it. Raises like `check_folder`."""
     check_folder(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     stored = config.folder / "config.yaml"
@@ -64,8 +64,7 @@ def claim_folder(config: Config) -> Path:
 
 
 def complete(config: Config) -> dict[str, Any] | None:
-    """The summary of a run that has all its env steps, None of one that has not; raises like
-    `check_folder`."""
+    """The summary of a run that has all its env steps, else None. Raises like `check_folder`."""
     check_folder(config)
     found = summary.read(config.folder)
     return found if found and found["env_steps"] >= config.env_steps else None
@@ -73,8 +72,8 @@ def complete(config: Config) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """A policy as a checkpoint keeps it. policy: of all seeds, leaves (seeds, ...); spec: how it
-    acts, and on what."""
+    """A policy from a checkpoint. policy: of all seeds, leaves (seeds, ...); spec: how it acts, and
+    the layout of its observations and actions."""
 
     config: Config
     policy: Policy
@@ -83,7 +82,7 @@ class Stored:
 
 
 def stored_policy(folder: Path, epoch: int | str = "latest") -> Stored:
-    """The policy of a run, without its environment: `deployable(policy, spec)` acts.
+    """The policy of a run, without its environment; `deployable(policy, spec)` acts.
 
     epoch: a number, `latest` or `best`. Raises ConfigError if the folder holds no run,
     CheckpointError if it has no such checkpoint.
@@ -95,25 +94,25 @@ def stored_policy(folder: Path, epoch: int | str = "latest") -> Stored:
     with checkpoints(config, folder) as saved:
         epoch = _epoch(config, folder, saved, epoch)
         tree, layout = saved.restore_policy(epoch), saved.meta(epoch).get("layout")
-    # Arrays that are bound to a device compile to programs of their own: a score would not find
-    # in the compile cache what training left there.
+    # Arrays that are committed to a device compile to another program. Scoring would then not find
+    # the one of training in the compile cache.
     tree = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
     normalizer = Normalizer(**tree["normalizer"]) if "normalizer" in tree else None
     policy = Policy(tree.get("encoder", {}), tree["actor"], tree["critic"], normalizer)
-    if layout is None:  # version 0.1 kept none
+    if layout is None:  # version 0.1 stored none
         layout = Layout.of(make_program(config).vector.env.spec).to_json()
     return Stored(config, policy, PolicySpec.of(config, Layout.from_json(layout)), epoch)
 
 
 def load_policy(folder: Path, epoch: int | str = "latest") -> tuple[Program, Policy, int]:
-    """The program of a run, the policy of all seeds, and its epoch; raises like
+    """The program of a run, the policy of all seeds, and its epoch. Raises like
     `stored_policy`."""
     found = stored_policy(folder, epoch)
     return make_program(found.config), found.policy, found.epoch
 
 
 def _epoch(config: Config, folder: Path, saved: Checkpoints, wanted: int | str) -> int:
-    """The number of an epoch; whether there is a numbered one is left to `restore_policy`."""
+    """The number of an epoch. A given number is not checked here; `restore_policy` checks it."""
     if isinstance(wanted, int):
         return wanted
     there = saved.epochs()
@@ -135,8 +134,11 @@ def _epoch(config: Config, folder: Path, saved: Checkpoints, wanted: int | str) 
 
 
 def _settings(tree: dict[str, Any]) -> dict[str, Any]:
-    """What must not change when a run continues, by key. Scores of another mode would not compare
-    with that of the best checkpoint."""
+    """The settings that must not change when a run continues, by key.
+
+    The first evaluation mode is one of them: scores of another mode do not compare with that of the
+    best checkpoint.
+    """
     settings = {k: x for k, x in _flat(tree).items() if k.split(".")[0] not in _RESUMABLE}
     return settings | {"eval.modes[0]": tree["eval"].get("modes", ["one_step"])[0]}
 

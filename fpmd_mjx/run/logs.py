@@ -1,4 +1,4 @@
-"""What a run logs after every epoch: metrics.csv and TensorBoard."""
+"""The log of every epoch: metrics.csv and TensorBoard."""
 
 import csv
 import logging
@@ -15,9 +15,9 @@ from fpmd_mjx.run.metrics import Columns
 Row = dict[str, Any]
 
 NOT_FINITE = "nonfinite/metrics"
-"""Column with the number of metrics of a seed that have a value which is no finite number."""
+"""Column with the number of a seed's metrics that are not finite."""
 
-# It warns of every number that is not finite, on stderr. The column and the progress line do.
+# It warns on stderr of every number that is not finite. The column and the progress line tell it.
 logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
 
 
@@ -27,8 +27,8 @@ class MetricsLog:
     A metric that an epoch does not have is an empty cell, and no point in TensorBoard. One that is
     not finite is `nan` or `inf` in both, and counts in `NOT_FINITE`.
 
-    A resumed run drops what was logged after `epoch`, the checkpoint that it continues from, so
-    that nothing appears twice. It may log other columns than before.
+    A resumed run drops the rows after `epoch`, the checkpoint that it continues from, so that no
+    epoch appears twice. It may log other columns than before.
     """
 
     def __init__(self, folder: Path, epoch: int):
@@ -41,9 +41,10 @@ class MetricsLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
 
     def write(self, shared: Row, per_seed: Columns, seeds: list[int]) -> None:
-        """shared: the same for all seeds, `epoch` and `env_steps` among it; per_seed: (seeds,).
+        """Logs one epoch.
 
-        Raises ValueError if the columns are not those of the last epoch.
+        shared: values of all seeds, with `epoch` and `env_steps`; per_seed: (seeds,) each. Raises
+        ValueError for a column that neither the file nor the first call has.
         """
         columns = {name: np.ma.asarray(x) for name, x in per_seed.items()}
         wrong = sum(~np.isfinite(x.filled(0.0)) for x in columns.values())

@@ -1,4 +1,4 @@
-"""The memory plan: what a run will hold on its device, known before anything is allocated."""
+"""The memory plan: the bytes that a run will hold on its device, before it allocates any."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from fpmd_mjx.program import Program
 from fpmd_mjx.report.text import human
 
 USABLE = 0.9
-"""Share of the device's memory that a plan may fill: the rest is the allocator's and XLA's."""
+"""Share of the device's memory that a plan may fill. The allocator and XLA need the rest."""
 
 
 def size(tree: Any) -> int:
@@ -27,7 +27,8 @@ def size(tree: Any) -> int:
 
 
 def plan(program: Program) -> dict[str, int]:
-    """Bytes by purpose. State is exact; `batches` and `activations` are the largest temporaries."""
+    """Bytes by purpose. The state's are exact; `batches` and `activations` estimate the largest
+    temporaries."""
     config = program.config
     state = program.traced_init.out_info
     spec = program.vector.env.spec
@@ -53,9 +54,9 @@ def plan(program: Program) -> dict[str, int]:
 def measured(compiled: jax.stages.Compiled) -> dict[str, int | None]:
     """Bytes of an executable, and of this process.
 
-    program: its arguments, temporaries, and what it returns beside donated arguments; temporary:
-    its temporaries alone. peak: the most that this process has held on the device so far, None
-    where the device does not tell, such as a CPU.
+    program: arguments, temporaries and results, donated arguments counted once; temporary:
+    temporaries alone; peak: the most that this process has held on the device so far, None where
+    the device does not report it, such as a CPU.
     """
     found: Any = compiled.memory_analysis()
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
@@ -67,13 +68,17 @@ def measured(compiled: jax.stages.Compiled) -> dict[str, int | None]:
 
 
 def _device_stats() -> dict[str, int]:
-    """What the device's allocator tells, nothing on CPUs."""
+    """Statistics of the device's allocator; empty on CPUs."""
     return jax.local_devices()[0].memory_stats() or {}
 
 
 def limit() -> int:
-    """Bytes that this process may use: of its accelerator, or else of the memory of the machine, as
-    far as its control groups (containers, batch systems) and its own limit (ulimit -v) let it."""
+    """Bytes that this process may use.
+
+    On an accelerator this is the allocator's limit. On a CPU it is the least of the machine's
+    memory, the limits of control groups (containers, batch systems) and the process's own limit
+    (ulimit -v).
+    """
     reported = _device_stats().get("bytes_limit")
     if reported:
         return int(reported)
@@ -83,19 +88,19 @@ def limit() -> int:
     return min(amount for amount in limits if amount is not None)
 
 
-# Of each version: the controllers of its lines in /proc/self/cgroup, its folder, and its file.
+# For each version: its controller in /proc/self/cgroup, its folder, and its file.
 _CGROUPS = (
     ("", "sys/fs/cgroup", "memory.max"),
     ("memory", "sys/fs/cgroup/memory", "memory.limit_in_bytes"),
 )
-_NO_LIMIT = 2**60  # version 1 writes its largest number
+_NO_LIMIT = 2**60  # version 1 writes its largest number for no limit
 
 
 def cgroup_limit(root: Path = Path("/")) -> int | None:
     """Bytes that Linux's control groups allow this process, None where they set no limit.
 
-    The limits of a group hold for all groups in it. A container may see its own group as the root,
-    and yet be told the host's path to it: folders that are not there are passed over.
+    The limit of a group holds for all groups in it. A container may see its own group as the root
+    but read the host's path to it, so missing folders are skipped.
 
     root: of the file system.
     """
@@ -115,7 +120,7 @@ def cgroup_limit(root: Path = Path("/")) -> int | None:
 
 
 def _bytes(path: Path) -> int | None:
-    """The number in a file; None without one, such as `max`."""
+    """The number in a file; None if there is no file, or no number in it, such as `max`."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -123,18 +128,18 @@ def _bytes(path: Path) -> int | None:
 
 
 def describe(planned: dict[str, int], available: int) -> str:
-    """One line for people."""
+    """The plan in one line."""
     parts = ", ".join(f"{name} {human(amount)}" for name, amount in planned.items())
     return f"memory: {human(sum(planned.values()))} of {human(available)} ({parts})"
 
 
 def check(config: Config, planned: dict[str, int], available: int) -> None:
-    """Raises ConfigError if the plan does not fit, naming what to lower."""
+    """Raises ConfigError if the plan does not fit; the message names the settings to lower."""
     total = sum(planned.values())
     if total <= USABLE * available:
         return
     largest = max(planned, key=lambda name: planned[name])
-    drawn = getattr(config.algorithm, "candidates", None)  # not every algorithm draws several
+    drawn = getattr(config.algorithm, "candidates", None)  # not every algorithm has it
     candidates = f"algorithm.candidates={drawn} or " if drawn else ""
     lower = {
         "replay": f"learn.replay={config.learn.replay}",

@@ -1,4 +1,4 @@
-"""From the metrics of the program to those that are logged."""
+"""The logged metrics, from those of the program."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ Columns = dict[str, np.ma.MaskedArray]
 """Values by name, (seeds,) each; masked where an epoch has no such value."""
 
 COUNTS = ("env_resets", "skipped_updates")
-"""What the program counts of numbers that were not finite, as `nonfinite/NAME`."""
+"""The program's counts of numbers that were not finite, `nonfinite/NAME` in its metrics."""
 
 
 class Counts:
-    """Resets of broken simulations and skipped updates since the start of the run, by seed."""
+    """Resets of simulations that were not finite, and skipped updates, since the start of the run,
+    by seed."""
 
     def __init__(self, seeds: int) -> None:
         self._totals = {name: [0] * seeds for name in COUNTS}
@@ -34,7 +35,7 @@ class Counts:
         return {name: sum(total) for name, total in self._totals.items()}
 
     def saved(self) -> dict[str, list[int]]:
-        """What a checkpoint keeps of it, as JSON."""
+        """Its state as JSON, for a checkpoint."""
         return dict(self._totals)
 
     def restore(self, saved: dict[str, list[int]]) -> None:
@@ -44,8 +45,8 @@ class Counts:
 def columns(metrics: dict[str, np.ndarray], learned: bool) -> Columns:
     """The program's metrics of an epoch without its counts.
 
-    A nan that only says that there was nothing to average is masked: of returns and lengths of a
-    seed without a finished episode, and, unless the epoch `learned`, of everything about learning.
+    The nan of an empty mean is masked. Returns and lengths have one for a seed without a finished
+    episode, and all metrics of learning unless the epoch `learned`.
     """
     no_episode = metrics["rollout/episodes"] == 0
     found = {}
@@ -58,5 +59,5 @@ def columns(metrics: dict[str, np.ndarray], learned: bool) -> Columns:
 
 
 def not_finite(found: Columns) -> list[str]:
-    """Names of the metrics that have a value which is no finite number."""
+    """Names of the metrics with a value that is not finite."""
     return [name for name, x in found.items() if not np.isfinite(x.compressed()).all()]

@@ -9,13 +9,13 @@ SECONDS = ("compile_seconds", "train_seconds", "wall_seconds")
 
 
 class Parts:
-    """What this process and those before it trained, each with what it computed on.
+    """The training of this process and of those before it, each with its provenance.
 
     Args:
-      earlier: the parts of the checkpoint that this process continues from, oldest first.
-      env_steps: of that checkpoint, per seed.
-      begin: `time.monotonic()` at which this process began with the run.
-      compile_seconds: that this process spent.
+        earlier: the parts of the checkpoint that this process continues from, oldest first.
+        env_steps: of that checkpoint, per seed.
+        begin: `time.monotonic()` at which this process began with the run.
+        compile_seconds: of this process.
     """
 
     def __init__(
@@ -32,16 +32,19 @@ class Parts:
         }
 
     def trained(self, env_steps: int, seconds: float) -> None:
-        """This process has trained to `env_steps`, the last epoch in `seconds`."""
+        """Records an epoch of this process: `env_steps` at its end, and its `seconds`."""
         self._now["env_steps_to"] = env_steps
         self._now["train_seconds"] += seconds
 
     def listed(self) -> list[dict[str, Any]]:
-        """All parts until now, oldest first, as JSON: device, versions and commit; env_steps_from
-        and env_steps_to, per seed; `SECONDS`. Wall seconds hold all that the process did."""
+        """All parts so far, oldest first, as JSON.
+
+        Each has device, versions and commit; env_steps_from and env_steps_to, per seed; and
+        `SECONDS`. Its wall_seconds include everything that the process did.
+        """
         now = self._now | {"wall_seconds": time.monotonic() - self._begin}
         return [*self._earlier, now | {name: round(now[name], 3) for name in SECONDS}]
 
     def seconds(self, name: str) -> float:
-        """Of all parts together; name: one of `SECONDS`."""
+        """The sum over all parts. name: one of `SECONDS`."""
         return sum(part[name] for part in self.listed())

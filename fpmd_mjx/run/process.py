@@ -1,4 +1,4 @@
-"""What a process of this program settles before it imports anything heavy, or starts another."""
+"""The set-up of a process, before slow imports, and the environment of the processes it starts."""
 
 import ctypes
 import gc
@@ -9,12 +9,15 @@ import sys
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 _PARENT = "FPMD_PARENT"
-"""Environment variable with the number of the process that started this one."""
+"""Environment variable with the process id of the parent."""
 
 
 def collect_garbage_rarely() -> None:
-    """For a process that imports and traces: both make objects by the million, which stay, and
-    Python's collector would go through them again and again, for a fifth of the time of a start."""
+    """Raises the threshold of Python's garbage collector.
+
+    Imports and traces make millions of objects that stay. At the default threshold the collector
+    visits them again and again, which takes a fifth of the time of a start.
+    """
     gc.set_threshold(1_000_000)
 
 
@@ -24,7 +27,7 @@ def child_environment(**changes: str) -> dict[str, str]:
     PYTHONPATH is the search path of this process, since packages may come from anywhere on it.
 
     Args:
-        **changes: variables that the new process has beside those of this one.
+        **changes: variables to add to those of this process.
     """
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, _PARENT: str(os.getpid()), **changes}
@@ -36,12 +39,12 @@ def has_parent() -> bool:
 
 
 def end_with_parent() -> None:
-    """Lets the system kill this process when the one that started it ends, however that ends: a
-    process that nobody waits for would hold its device. Linux alone has this.
+    """Lets Linux kill this process as soon as its parent ends, so that it does not keep a device.
 
-    For processes that are started with `child_environment`. Call it before anything slow.
+    Does nothing on other systems. For processes that are started with `child_environment`. Call it
+    before anything slow.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(os.environ.get(_PARENT, os.getppid())):
-            sys.exit("the process that started this one has ended")  # before the call
+            sys.exit("the process that started this one has ended")  # before the prctl

@@ -1,4 +1,4 @@
-"""A run between two epochs: its state on the device, and the few counters of the host."""
+"""A run between two epochs: its state on the device, and the counters of the host."""
 
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ VIDEO_SIZE = 256  # pixels, of the videos at checkpoints
 class Run:
     """One run, from its start or from the latest of its checkpoints.
 
-    begin: `time.monotonic()` at which this process began with it. epoch: epochs done.
+    begin: `time.monotonic()` at which this process began with the run. epoch: epochs done.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Run:
         return self.env_steps_at(self.epoch)
 
     def advance(self) -> None:
-        """One epoch, its evaluation when due, and its metrics."""
+        """Trains one epoch, evaluates it when due, and logs its metrics."""
         start = time.monotonic()
         self._state, on_device = self._compiled.train_epoch(self._state)
         found = {name: np.asarray(x) for name, x in jax.device_get(on_device).items()}
@@ -75,7 +75,7 @@ class Run:
         self._record(found)
 
     def _record(self, found: dict[str, np.ndarray]) -> None:
-        """Evaluates, and logs the epoch that the program's metrics `found` are of."""
+        """Evaluates when due, and logs the epoch. found: the program's metrics of it."""
         updates = int(self._state.updates)
         # With fewer updates than the policy's delay, the policy may not have learned yet.
         learned = updates - self._updates >= self._program.algorithm.policy_delay
@@ -100,7 +100,8 @@ class Run:
         return self._evaluations.run(policy, self.epoch, self.env_steps)
 
     def save(self, due: bool) -> None:
-        """A checkpoint when it is `due`, and otherwise the policy of a best evaluation."""
+        """Saves a checkpoint if it is `due`, else the policy if its evaluation is the best so
+        far."""
         best = self.config.checkpoint.best and self._evaluations.is_best(self.epoch)
         if not (due or best):
             return
@@ -121,7 +122,7 @@ class Run:
             self._film()
 
     def _film(self) -> None:
-        """A video of one episode with the first seed's policy."""
+        """Writes a video of one episode with the first seed's policy."""
         if self._recorder is None:
             self._recorder = Recorder(self._program, ONE_STEP, 1, Camera(size=VIDEO_SIZE))
         self._recorder(
@@ -157,7 +158,8 @@ class Run:
         return self.env_steps * self.config.seeds / seconds
 
     def end(self) -> dict[str, Any]:
-        """Evaluates the last epoch if nobody has, ends the log, and writes the summary."""
+        """Evaluates the last epoch if it was not yet, closes the log, and writes and returns the
+        summary."""
         if self._evaluations.score(self.epoch) is None:  # `env_steps` was lowered
             policy = self._program.policy(self._state)
             self._evaluations.run(policy, self.epoch, self.env_steps)

@@ -1,4 +1,4 @@
-"""What a result was measured with."""
+"""The provenance of a result."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ import jax
 
 
 def provenance() -> dict[str, Any]:
-    """What a result was measured with: device, versions and commit."""
+    """Device, versions and commit of this process."""
     return {"device": device(), "versions": versions(), "commit": commit()}
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Versions of Python and of the packages that results depend on."""
     names = [
         "fpmd-mjx",
         "jax",
@@ -42,12 +42,12 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Returns the commit of the checkout that runs, with `+` if files in it were changed.
+    """Returns the commit of the checkout that runs, with `+` if tracked files were changed.
 
-    A tree that git does not know has the commit that FPMD_COMMIT names, or None without it.
+    Outside of a git repository it is the value of FPMD_COMMIT, or None.
     """
     try:
-        # A repository around the package that does not track it is another project's.
+        # A repository that does not track this file is another project's.
         _git("ls-files", "--error-unmatch", Path(__file__).name)
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "-uno")
@@ -62,6 +62,6 @@ def _git(*arguments: str) -> str:
 
 
 def device() -> str:
-    """What computed: the accelerator's name, or the kind and number of the CPU's cores."""
+    """The accelerator's name, or the architecture and number of cores of the CPU."""
     kind = jax.local_devices()[0].device_kind
     return f"{platform.machine()} CPU, {os.cpu_count()} cores" if kind == "cpu" else kind

@@ -24,7 +24,11 @@ def render(
     camera: int | None,
     how: How,
 ) -> str:
-    """A video of a run's checkpoint, and a line about it for people; epoch: as of `load_policy`."""
+    """Writes a video of a run's checkpoint, and returns one line about it.
+
+    out: the .mp4 file, or None for one in the run folder; epoch: as of `stored_policy`; size:
+    pixels of a side. Raises ConfigError for an impossible size or name.
+    """
     if size < 16 or size % 2:
         raise ConfigError(f"--size={size} is not possible: give an even number of at least 16.")
     if out is not None and out.suffix != ".mp4":

@@ -7,12 +7,12 @@ from typing import Any
 class Retention:
     """Which checkpoints stay: the newest that a run can continue from, and the best.
 
-    Epochs that come after the newest resumable checkpoint are lost when the run is killed, and a
-    best one among them with it. So the best until that checkpoint stays as well.
+    Epochs after the newest resumable checkpoint are lost when the run is killed, even the best one.
+    So the best up to that checkpoint stays as well.
 
     Args:
-      last: how many resumable checkpoints stay, at least 1.
-      best: whether those with the highest score stay.
+        last: how many resumable checkpoints stay, at least 1.
+        best: whether those with the highest score stay.
     """
 
     def __init__(self, last: int, best: bool) -> None:
@@ -31,7 +31,10 @@ class Retention:
 
 
 def resumable(metrics: Any) -> bool:
-    """Whether a checkpoint with these orbax metrics has the whole state; earlier ones all have."""
+    """Whether a checkpoint with these orbax metrics has the whole state.
+
+    Those of versions that did not store `resumable` all have it.
+    """
     return metrics is None or metrics.get("resumable", True)
 
 
@@ -41,6 +44,6 @@ def score_of(metrics: Any) -> float | None:
 
 
 def best(scores: dict[int, float | None]) -> int | None:
-    """The epoch with the highest score, of equals the oldest; None if none has a score."""
+    """The epoch with the highest score, the oldest of equals; None if none has a score."""
     scored = [(-score, epoch) for epoch, score in scores.items() if score is not None]
     return min(scored)[1] if scored else None

@@ -1,4 +1,4 @@
-"""Scoring a stored run: restore the policy alone, roll it out, note the result in summary.json."""
+"""Scores a stored run: restores its policy, rolls it out, and adds the result to summary.json."""
 
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,8 @@ def score_run(
 ) -> dict[str, Any]:
     """Scores a checkpoint with fresh episodes; see `scores.entry`.
 
-    simulator: one of `SIMULATORS`; seed: of the episodes; epoch: as of `load_policy`. The result is
-    added to the run's summary.json, once the run has one.
+    simulator: one of `SIMULATORS`; episodes: per seed; seed: of the episodes; epoch: as of
+    `stored_policy`. Adds the result to the run's summary.json if there is one.
     """
     use_compile_cache()
     program, policy, epoch = load_policy(folder, epoch)
@@ -78,7 +78,7 @@ def _in_original(
 def score(
     folder: Path, mode: str, simulator: str, episodes: int, seed: int, epoch: int | str
 ) -> str:
-    """`score_run` as a line for people."""
+    """`score_run` as one line of text."""
     parsed = Mode.parse(mode)
     result = score_run(folder, parsed, simulator, episodes, seed, epoch)
     per_seed = ", ".join(f"{x:.1f}" for x in result["per_seed"])

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, has saved, and says how to continue. signum: who asked."""
+    """A signal stopped the command; the message says what is kept. signum: the signal."""
 
     def __init__(self, signum: int, message: str):
         super().__init__(message)
@@ -16,7 +16,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that receives the first SIGINT or SIGTERM; a second one acts at once."""
+    """A list that receives the first SIGINT or SIGTERM. A second one acts as usual."""
     received: list[int] = []
     previous: dict[int, Any] = {}
 

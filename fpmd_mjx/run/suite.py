@@ -1,7 +1,7 @@
 """Suites: configs/suite/NAME.yaml names tasks x algorithms x seeds; every cell is a run folder.
 
-Finished cells are skipped and interrupted ones continued, so the same command ends what an earlier
-one began. After every cell the table and the curves are drawn anew.
+Finished cells are skipped and interrupted ones continued, so repeating the command completes the
+suite. The table and the curves are written again after every cell.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _KEYS = {"description", "preset", "seeds", "episodes", "cells"}
 
 
 EPISODE_SEED = 1
-"""Of the episodes that a suite scores with."""
+"""Seed of the episodes that a suite scores with."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Suite:
 
 
 def load_suite(name: str, overrides: list[str]) -> Suite:
-    """Reads and validates a whole suite; ConfigError before anything runs.
+    """Reads and validates a whole suite. Raises ConfigError before anything runs.
 
     overrides: for every cell, after the suite's own.
     """
@@ -55,7 +55,7 @@ def load_suite(name: str, overrides: list[str]) -> Suite:
 
 
 def run_suite(suite: Suite) -> None:
-    """Trains, scores and reports every cell; raises Interrupted like `train`."""
+    """Trains, scores and reports every cell. Raises Interrupted like `train`."""
     from fpmd_mjx.report import tables
     from fpmd_mjx.run.display import Display
     from fpmd_mjx.run.folder import check_folder
@@ -80,7 +80,7 @@ def finished(config: Config) -> bool:
 
 
 def _score(config: Config, episodes: int, display: Any) -> None:
-    """one_step of the final policy in both simulators, unless summary.json has the scores."""
+    """Scores one_step of the final policy in both simulators, unless it has been scored."""
     import envs
     from fpmd_mjx.algorithms.base import Mode
     from fpmd_mjx.report import scores, tables
@@ -91,7 +91,7 @@ def _score(config: Config, episodes: int, display: Any) -> None:
         if simulator == "mujoco" and not envs.has_original(config.task.name):
             continue
         result = scores.find(_summary(config), str(mode), simulator)
-        # Summaries of version 0.1 do not tell the seed.
+        # Summaries of version 0.1 have no seed.
         asked = (episodes, EPISODE_SEED)
         if result is None or (result["episodes"], result.get("seed", EPISODE_SEED)) != asked:
             result = score_run(config.folder, mode, simulator, episodes, seed=EPISODE_SEED)

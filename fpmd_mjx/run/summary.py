@@ -1,4 +1,4 @@
-"""summary.json: the result of a run, with every score of it."""
+"""summary.json: the result of a run, and all its scores."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def write(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
-    """Writes the summary, with the scores that the one before it had; returns it."""
+    """Writes the summary with the scores of the one that it replaces, and returns it."""
     before = read(folder) or {}
     summary = summary | {"scores": before.get("scores", [])}
     records.write_json(folder / NAME, summary)
@@ -27,7 +27,10 @@ def write(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_score(folder: Path, score: dict[str, Any]) -> bool:
-    """Adds a score to the summary, in place of one that asked the same; False without a summary."""
+    """Adds a score to the summary, in place of one of the same policy and episodes.
+
+    Returns False if there is no summary.
+    """
     summary = read(folder)
     if summary is None:
         return False
@@ -45,8 +48,11 @@ def of_run(
     updates: int,
     nonfinite: dict[str, int],
 ) -> dict[str, Any]:
-    """The summary of a run without its scores. Seconds are of all its parts, rates of all seeds
-    together and of training alone; device, versions and commit are those of the last part."""
+    """The summary of a run, without its scores.
+
+    Seconds are of all its parts. Rates are of all seeds together and of training alone. Device,
+    versions and commit are those of the last part.
+    """
     train_seconds = parts.seconds("train_seconds")
 
     def rate(count: int) -> float:

@@ -23,8 +23,8 @@ from fpmd_mjx.run.signals import Interrupted, stop_signals
 def train(config: Config, display: Display | None = None) -> dict[str, Any]:
     """Trains to `env_steps`, from the latest checkpoint of the run folder if it has one.
 
-    Returns the content of summary.json. A run that is complete stays as it is. Raises ConfigError
-    before anything is compiled, and Interrupted after a signal, when all is saved.
+    Returns the content of summary.json. A complete run stays as it is. Raises ConfigError before
+    anything is compiled, and Interrupted after a signal, when everything is saved.
     """
     begin = time.monotonic()
     validate(config)
@@ -74,10 +74,10 @@ def _train(program: Program, folder: Path, display: Display, begin: float) -> di
 
 
 def _outcome(summary: dict[str, Any]) -> str:
-    """The result of a run as a line for people."""
+    """The result of a run as one line of text."""
     results = []
     for mode, score in summary["eval"].items():
-        if score["env_steps"] != summary["env_steps"]:  # an earlier part of the run had this mode
+        if score["env_steps"] != summary["env_steps"]:  # a mode of an earlier part of the run
             continue
         found = f"{mode} {score['mean']:.1f}"
         if score["ci95"]:

@@ -249,8 +249,7 @@ def test_an_interruption_leaves_what_was_measured(
     assert cli.main(words) == 130
     shown = capsys.readouterr()
     assert shown.err.endswith(
-        "\nfpmd: bench interrupted; what was measured until then is printed, and written to "
-        f"{out}\n"
+        f"\nfpmd: bench interrupted; the results so far are printed, and written to {out}\n"
     )
     assert "learn.updates_per_second" in shown.out
     content = json.loads(out.read_text())
@@ -260,7 +259,7 @@ def test_an_interruption_leaves_what_was_measured(
         "physics.env_steps_per_second",
         "learn.updates_per_second",
     }
-    assert "Interrupted: what was measured until then" in tables.render([out])
+    assert "Interrupted: these values are of fewer turns" in tables.render([out])
 
 
 def test_an_interruption_before_anything_was_measured_leaves_earlier_results(
@@ -312,7 +311,7 @@ def test_numbers_of_the_table(tmp_path: Path) -> None:
         "| y.ratio | - | 0.123 |",
         "| y.gone | - | - |",
         "",
-        "Medians of 5 turns (with the quartiles); what has none was measured once.",
+        "Medians of 5 turns (with the quartiles). Values without quartiles were measured once.",
     ]
 
 

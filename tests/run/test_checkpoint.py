@@ -133,7 +133,7 @@ def test_the_best_epoch_is_kept_between_two_checkpoints(folder: Path):
         assert_same_bits(checkpoints.restore_policy(4), policy_of(toy_state(4)))
         assert_same_bits(checkpoints.restore_policy(), policy_of(toy_state(2)))
         assert checkpoints.restore(toy_state())[1] == {"epoch": 2}
-        with pytest.raises(CheckpointError, match="has its policy alone: continue from epoch 2"):
+        with pytest.raises(CheckpointError, match="holds only its policy: continue from epoch 2"):
             checkpoints.restore(toy_state(), 4)
         assert not (folder / "4" / "state").exists()
     with Checkpoints(folder, keep_last=1, keep_best=True, replay=True) as checkpoints:

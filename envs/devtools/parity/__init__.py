@@ -1,24 +1,23 @@
-"""How exactly a port is the original: errors, episode ends, starts and returns, measured.
+"""Parity of a port with its original: errors, episode ends, starts and returns.
 
-`measure` plays the original, puts the port into the states that it went through, and compares where
-the two go from there; `verdict` holds the numbers against `tolerances`. `fpmd tasks
---parity` does both for every task.
+`measure` plays the original, puts the port into its states, and compares the next states. `verdict`
+compares the numbers with `tolerances`. `fpmd tasks --parity` does both for every task.
 
-Relative error. A difference counts in units of its own dimension's scale,
+Relative error. The difference in each dimension is divided by a scale,
 
     |port - original| / max(1, rms),
 
-where `rms` is the root mean square of that dimension of the original over all recorded episodes. A
-joint that swings at 20 rad/s may differ by more than one that creeps, a crossing of zero is not
-singled out, and what is usually below 1 in its natural unit (m, rad, m/s, rad/s, rewards) is held
-to the tolerance in that unit. The error of a state is its largest of all dimensions; the error of
-a task is the largest of all states.
+where `rms` is the root mean square of that dimension of the original over all recorded episodes. So
+a joint that turns at 20 rad/s may differ by more than a slow one, and values near zero have no
+large errors. Dimensions that are usually below 1 in their unit (m, rad, m/s, rad/s, rewards) have
+the tolerance in that unit. The error of a state is the largest of all dimensions. The error of a
+task is the largest of all states.
 
 Why steps and not trajectories. MJX computes in float32 and MuJoCo in float64. One step amplifies
-rounding by little; but contacts and joint limits are stiff, so that trajectories with contacts
-part exponentially whatever a port does. Every task is therefore held to its tolerance step by
-step from the original's own states, and the contact-poor ones over 50 steps on their own too. Where
-even a single step is beyond it, `envs.devtools.parity.rounding` asks whether the original would be.
+rounding only a little. But contacts and joint limits are stiff, so trajectories with contacts
+diverge exponentially in any port. So every task has its tolerance for single steps from the
+original's states, and contact-poor tasks also for 50 steps. If a single step is beyond the
+tolerance, `envs.devtools.parity.rounding` tests whether rounding explains it.
 """
 
 from __future__ import annotations
@@ -57,12 +56,12 @@ from .tolerances import (
     tolerance,
 )
 
-EPISODES = 20  # whole ones of the original
-STATES = 2000  # of their steps that the port repeats, or all of them
+EPISODES = 20  # whole episodes of the original
+STATES = 2000  # steps that the port repeats, at most
 RESETS = 2000
 SECONDS = 40.0
-"""Of processor time, so that nothing depends on what else is running: what the resets of each
-simulator, and the port's returns, may take. A task then takes some two minutes on two cores."""
+"""Processor time for the resets of each simulator, and for the port's returns. It does not depend
+on other processes. A task takes about two minutes on two cores."""
 
 RECORDS = Path(__file__).with_name("measured.json")
 """Results by task, written by `fpmd tasks --parity`."""
@@ -89,11 +88,11 @@ def measure(
     Args:
         port: the port.
         real: its original.
-        episodes: of the original to record, half of them with random actions.
-        states: steps of them for the port to repeat.
-        resets: to draw in both simulators.
-        seconds: of processor time, after which the resets of a simulator, and the port's returns,
-            are cut short.
+        episodes: episodes of the original to record, half of them with random actions.
+        states: number of their steps for the port to repeat.
+        resets: number of resets in each simulator.
+        seconds: processor time after which the resets of a simulator, and the port's returns, are
+            cut short.
 
     Returns:
         Numbers for `verdict` and for a table:
@@ -101,13 +100,13 @@ def measure(
             paid: share of the original's steps with a reward other than 0.
             one_step: relative errors of each quantity, {"max", "p99"}.
             open_loop: the same over 50 steps, {"max", "median"} of the runs.
-            rounding: of the steps, and of the runs of tasks that are held to these, see
+            rounding: explained errors of the steps, and of the runs if they have a tolerance; see
                 `envs.devtools.parity.rounding`.
-            released: of an original with converged collisions, {"beyond", "max"}: of how many
-                steps the one as released is beyond the tolerance, and its largest error.
-            flags: episodes, how many terminated, steps that end in one simulator only.
+            released: for an original with converged collisions, {"beyond", "max"}: number of steps
+                in which the released original is beyond the tolerance, and its largest error.
+            flags: episodes, terminated episodes, steps that end in one simulator only.
             resets, returns: see `compare_resets` and `compare_returns`.
-            seconds: what all of it took.
+            seconds: wall-clock time of all of it.
     """
     begin = time.monotonic()
     env, played = port.env, policies(port.env)
@@ -162,17 +161,18 @@ def _beyond_itself(env: Env, seen: Steps, scale: dict[str, np.ndarray]) -> dict[
 
 
 def measured() -> dict[str, dict[str, Any]]:
-    """Returns what `fpmd tasks --parity` measured last, by task, with its provenance."""
+    """Returns the last results of `fpmd tasks --parity`, by task, with their provenance."""
     return json.loads(RECORDS.read_text()) if RECORDS.exists() else {}
 
 
 def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
-    """Returns whether a measured task passes each of `CHECKS`; None where it is not held to it."""
+    """Returns whether a measured task passes each of `CHECKS`; None for a check that it does not
+    have."""
 
     def within(part: str, limit: float | None, most: int, at_all: int) -> bool | None:
         if limit is None:
             return None
-        # An infinite error is stored as null, and nothing explains it.
+        # An infinite error is stored as null. Rounding does not explain it.
         worst = [result[part][what]["max"] for what in rounding.JUDGED]
         if None in worst:
             return False
@@ -188,15 +188,15 @@ def verdict(name: str, result: dict[str, Any]) -> dict[str, bool | None]:
     one_step = within(
         "one_step", allowed.one_step, int(MOST_EXPLAINED * steps), int(MOST_BEYOND * steps)
     )
-    # A run goes wrong by rounding only if its single steps are right.
+    # Rounding explains a run only if its single steps are right.
     runs = BATCH if one_step else 0
     open_loop = within("open_loop", allowed.open_loop, runs, runs)
-    # A return that is not finite is stored as null, and is equal to none.
+    # A return that is not finite is stored as null. As nan it fails each comparison.
     ours, theirs = (
         [np.nan if x is None else x for x in result["returns"][simulator]]
         for simulator in ("port", "original")
     )
-    # The interval of returns that do not vary is narrower than their rounding.
+    # If returns do not vary, their interval is narrower than their rounding error.
     slack = TOLERANCE * max(1.0, abs(theirs[0]))
     return {
         "one_step": one_step,
@@ -216,8 +216,8 @@ WITHIN = "within stated tolerance"
 def status(name: str, result: dict[str, Any] | None) -> str:
     """Returns the state of a task.
 
-    "exact": it passes all checks; "within stated tolerance": it passes them with a tolerance of its
-    own, or against a changed original; "differs: " and the checks that failed; "not measured".
+    "exact": it passes all checks. "within stated tolerance": it passes them with a larger tolerance
+    or against a changed original. "differs: " and the failed checks. "not measured".
     """
     if result is None:
         return "not measured"

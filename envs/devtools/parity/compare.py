@@ -20,11 +20,11 @@ from .port import BATCH, Port
 QUANTITIES = ("obs", "reward", "qpos", "qvel")
 OPEN_LOOP_STEPS = 50
 CONFIDENCE = 0.99
-"""Of the intervals of mean returns."""
-# Starts are compared to this, in the observation's own unit: what differs by less is rounding. An
-# accelerometer at rest adds up forces of a thousand times what it shows.
+"""Level of the intervals of mean returns."""
+# Starts are rounded to this, in the units of the observation: smaller differences are rounding
+# errors. An accelerometer at rest is a sum of forces that are a thousand times as large.
 ROUNDING = 1e-4
-# Standard deviation of what hardly moves at a start: in units of it, its rounding would count.
+# Columns with a smaller standard deviation hardly vary. Divided by it, rounding errors would count.
 _STILL = 1e-3
 
 
@@ -52,9 +52,9 @@ def scales(seen: Steps) -> dict[str, np.ndarray]:
 
 
 def errors(port: State, seen: Steps, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the relative error of each step, the largest of its dimensions, (n,) each.
+    """Returns the relative error of each step, the largest of its dimensions: (n,) by quantity.
 
-    A port that is not finite is infinitely wrong.
+    The error of a port that is not finite is infinite.
     """
     ours, theirs, found = values_of(port), _of_original(seen), {}
     for what in QUANTITIES:
@@ -65,7 +65,7 @@ def errors(port: State, seen: Steps, scale: dict[str, np.ndarray]) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """Runs of OPEN_LOOP_STEPS of the original, to be repeated on their own.
+    """Runs of OPEN_LOOP_STEPS steps of the original, which the port repeats.
 
     Attributes:
         columns: their first steps, their second steps, and so on: (BATCH, ...) each.
@@ -77,15 +77,15 @@ class Runs:
 
     @classmethod
     def of(cls, seen: Steps) -> Runs:
-        """`BATCH` runs, which begin in turn at the start of a recorded episode and somewhere in
-        it."""
+        """Returns `BATCH` runs. They begin at the start of a recorded episode and at a random step,
+        in turn."""
         firsts = np.flatnonzero(seen.t == 0)
         ends = np.append(firsts[1:], len(seen))
         rng = np.random.default_rng(0)
         rows, under_way = [], []
         for run in range(BATCH):
             first, end = firsts[run % len(firsts)], ends[run % len(firsts)]
-            # Pairs of runs, because episodes alternate between noise and a scripted controller.
+            # In pairs, because episodes alternate between noise and a scripted controller.
             anywhere = run // 2 % 2
             latest = max(first, end - OPEN_LOOP_STEPS)
             wanted = rng.integers(first, latest + 1) if anywhere else first
@@ -97,7 +97,7 @@ class Runs:
 
 
 def open_loop(port: Port, runs: Runs, scale: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the largest relative error of each of `BATCH` runs on their own, (BATCH,) each."""
+    """Returns the largest relative error in each of `BATCH` runs, (BATCH,) by quantity."""
     state, worst = port.at(runs.columns[0]), {what: np.zeros(BATCH) for what in QUANTITIES}
     for column, counts in zip(runs.columns, runs.under_way, strict=True):
         state = port.step(state, jnp.asarray(column.action))
@@ -110,9 +110,9 @@ def open_loop(port: Port, runs: Runs, scale: dict[str, np.ndarray]) -> dict[str,
 
 
 def different_flags(port: State, seen: Steps, spec: TaskSpec) -> int:
-    """Returns how many steps end the episode, or its time, in one simulator only.
+    """Returns the number of steps that terminate or truncate the episode in one simulator only.
 
-    The port's time limit is the spec's, and counts only where the task did not end.
+    The port's time limit is that of `spec`. It counts only if the task did not end.
     """
     timeout = (seen.t + 1 >= spec.episode_steps) & ~port.terminated
     different = port.terminated != seen.terminated
@@ -126,11 +126,11 @@ def different_flags(port: State, seen: Steps, spec: TaskSpec) -> int:
 def smallest_p(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
     """Compares samples (n, size) and (m, size) in every column and in 10 random directions.
 
-    Directions see what single columns cannot: that columns depend on each other. Everything is
-    rounded to `ROUNDING`: a test would take the last digits of a body at rest for a difference.
+    Directions show dependencies between columns. All values are rounded to `ROUNDING`, because the
+    last digits of a body at rest are not a difference.
 
     Returns:
-        The smallest p of two-sample Kolmogorov-Smirnov tests, and how many tests there were.
+        The smallest p of two-sample Kolmogorov-Smirnov tests, and the number of tests.
     """
     spread = b.std(axis=0)
     unit = np.where(spread > _STILL, 1 / np.maximum(spread, _STILL), 0.0)
@@ -144,9 +144,8 @@ def smallest_p(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
 def compare_resets(
     port: Port, real: RealEnv, count: int, seconds: float = np.inf
 ) -> dict[str, Any]:
-    """Compares the first observations of `count` episodes each, and the physics behind them.
-
-    Fewer of a simulator for which `seconds` of processor time do not suffice.
+    """Compares first observations, qpos and qvel of `count` episodes in each simulator, or of fewer
+    after `seconds` of processor time.
 
     Returns:
         Numbers of episodes of "port" and "original", and `smallest_p` as "p" and "tests".
@@ -170,11 +169,10 @@ def compare_returns(
 ) -> dict[str, Any]:
     """Plays BATCH episodes in both simulators, from the same starts, with the same noise.
 
-    Where the port needs more than `seconds` of processor time for them, only the steps that it
-    took count, in both.
+    The port stops after `seconds` of processor time. Only its steps then count in both simulators.
 
     Returns:
-        "episodes", "steps" that counted, and [mean, low, high] of "port" and "original".
+        "episodes", "steps" that count, and [mean, low, high] of "port" and "original".
     """
     env, limit = port.env, port.env.spec.episode_steps
     starts, theirs = [], np.zeros((BATCH, limit))
@@ -208,7 +206,7 @@ def compare_returns(
 
 
 def _interval(returns: np.ndarray) -> list[float]:
-    """Mean, and the ends of its Student t interval."""
+    """Returns the mean and the ends of its Student t interval."""
     mean, n = returns.mean(), len(returns)
     half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * returns.std(ddof=1) / np.sqrt(n)
     return [float(mean), float(mean - half), float(mean + half)]

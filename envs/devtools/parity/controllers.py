@@ -1,4 +1,4 @@
-"""What both simulators are played with: noise, waves, and a regulator where that is a solution."""
+"""The controllers of both simulators: noise, waves, and a regulator for tasks that it solves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BALANCED = (
     "gym/InvertedDoublePendulum",
     "gym/InvertedPendulum",
 )
-"""Name prefixes of the tasks that `balance` solves: they want the model's zero pose kept."""
+"""Name prefixes of the tasks that `balance` solves: they reward the model's zero pose."""
 
 
 def policies(env: Any) -> dict[str, Policy]:
@@ -34,7 +34,7 @@ def policies(env: Any) -> dict[str, Policy]:
 
 
 def uniform(spec: TaskSpec, scale: float = 1.3) -> Policy:
-    """Independent actions, uniform in `scale` times the range: beyond it is part of the task."""
+    """Independent actions, uniform in `scale` times the range: tasks accept actions beyond it."""
     middle, reach = _middle_and_reach(spec)
 
     def act(t: int, qpos: np.ndarray, qvel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -44,7 +44,7 @@ def uniform(spec: TaskSpec, scale: float = 1.3) -> Policy:
 
 
 def waves(spec: TaskSpec, seed: int, scale: float = 1.2) -> Policy:
-    """One sine of 0.5 to 3 Hz for each action, which brings bodies to high speed."""
+    """A sine of 0.5 to 3 Hz for each action, which makes bodies fast."""
     draw = np.random.default_rng(seed)
     middle, reach = _middle_and_reach(spec)
     frequency, phase = draw.uniform(0.5, 3.0, len(reach)), draw.uniform(0, 2 * np.pi, len(reach))
@@ -60,7 +60,7 @@ def balance(env: Any, noise: float = 0.05) -> Policy:
     """The linear quadratic regulator of the zero pose, plus noise of `noise` times the range."""
     middle, reach = _middle_and_reach(env.spec)
     model = copy.deepcopy(env.physics.model)
-    # MuJoCo differentiates no Runge-Kutta step; a gain need not be exact.
+    # MuJoCo does not differentiate Runge-Kutta steps, and the gain need not be exact.
     model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     size, inputs = 2 * model.nv, model.nu
     once, push = np.zeros((size, size)), np.zeros((size, inputs))
@@ -79,7 +79,8 @@ def balance(env: Any, noise: float = 0.05) -> Policy:
 
 
 def _middle_and_reach(spec: TaskSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Of the action range, (action_size,) each; an unlimited action gets -1 to 1."""
+    """Returns the middle and half the width of the action range, (action_size,) each. An unlimited
+    action has -1 to 1."""
     limited = np.isfinite(spec.action_low) & np.isfinite(spec.action_high)
     low = np.where(limited, spec.action_low, -1.0)
     high = np.where(limited, spec.action_high, 1.0)

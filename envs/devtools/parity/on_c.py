@@ -1,5 +1,5 @@
-"""A port with C MuJoCo in place of MJX: what differs from the original is then the task alone, and
-how far rounding alone can lead is known."""
+"""A port with C MuJoCo in place of MJX. It differs from the original only by faults of the task,
+and shows the effect of rounding."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def on_c(env: Any, *, converged: bool = False) -> Any:
 
 
 def converge(model: mujoco.MjModel) -> None:
-    """Has C MuJoCo find contacts of ellipsoids, cylinders and meshes as well as float64 can.
+    """Has C MuJoCo find contacts of ellipsoids, cylinders and meshes to the precision of float64.
 
-    By default it ends the search once the distance is known to 1e-6 m, when the direction may
-    still be off by the root of that over the radius: 1e-2 rad at 1 cm.
+    By default it ends the search once the distance is known to 1e-6 m. The error of the direction
+    is then up to the root of this distance over the radius: 1e-2 rad at 1 cm.
     """
     model.opt.ccd_tolerance, model.opt.ccd_iterations = 1e-12, 1000
 
@@ -44,10 +44,10 @@ def converge(model: mujoco.MjModel) -> None:
 def searching_otherwise(model: mujoco.MjModel) -> Iterator[None]:
     """Has C MuJoCo end its iterative searches elsewhere.
 
-    By default its solver ends once the cost falls by less than a tolerance, now and then too early:
-    here it goes on. Its search for contacts of convex bodies, if it goes on once it has converged,
-    now and then loses what it found (in dmc/dog 4 of 1,620 distances of capsules and ellipsoids, by
-    7e-6 m): here it ends earlier.
+    By default its solver ends once the cost falls by less than a tolerance, which is sometimes too
+    early. Here it goes on. Its search for contacts of convex bodies sometimes loses precision after
+    it has converged (in dmc/dog 4 of 1,620 distances of capsules and ellipsoids, by 7e-6 m). Here
+    it ends earlier.
     """
     names = ("tolerance", "ls_tolerance", "ccd_iterations")
     before = [getattr(model.opt, name) for name in names]
@@ -63,14 +63,14 @@ class CPhysics(Physics):
     """`Physics` computed by C MuJoCo in float64, through callbacks from compiled functions.
 
     Attributes:
-        c_model: what it simulates.
+        c_model: the model that it simulates.
     """
 
     def __init__(self, physics: Physics) -> None:
-        """Args: physics: what to stand in for."""
+        """physics: the one to replace."""
         self.__dict__.update(physics.__dict__)
         self.c_model = copy.copy(physics.model)
-        # Limits as generous as the originals': lowered ones belong to MJX.
+        # The originals' limits. Lower ones are only for MJX.
         self.c_model.opt.iterations, self.c_model.opt.ls_iterations = 100, 50
         self._c_data = mujoco.MjData(self.c_model)
         self._alone = threading.Lock()  # XLA calls back from several threads at once
@@ -121,7 +121,7 @@ class CPhysics(Physics):
     def call(
         self, compute: Compute, inputs: dict[str, jax.Array], wanted: list[str]
     ) -> list[jax.Array]:
-        """Returns the arrays `wanted` of C's data after `compute` from `inputs`."""
+        """Returns the fields `wanted` of C's data after `compute` from `inputs`."""
         examples = [self._value(name) for name in wanted]
 
         def one(row: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -143,7 +143,7 @@ class CPhysics(Physics):
         return jax.pure_callback(batch, shapes, inputs, vmap_method="broadcast_all")
 
     def _value(self, name: str) -> np.ndarray:
-        """An array of C's data in the shape and the precision that MJX gives it."""
+        """Returns a field of C's data in MJX's shape and precision."""
         value = np.asarray(getattr(self._c_data, name))
         if name.endswith("mat"):
             value = value.reshape(*value.shape[:-1], 3, 3)
@@ -151,7 +151,7 @@ class CPhysics(Physics):
 
 
 class CData:
-    """What MuJoCo's data hold after a computation; it is done for each field that is read."""
+    """MuJoCo's data after a computation. Each read of a field computes it again."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class CData:
         self._given = {name: x for name, x in vars(state).items() if x is not None}
         if ctrl is not None:
             self._given["ctrl"] = jnp.asarray(ctrl, jnp.float32)
-        # Where MJX keeps what is not public.
+        # MJX has its private fields there.
         self._impl = self
 
     def __getattr__(self, name: str) -> jax.Array:
@@ -190,7 +190,7 @@ class CData:
 
 
 def _kinematics(model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    """What `Physics.kinematics` promises, and no more: no accelerations, no forces."""
+    """Computes the fields of `Physics.kinematics`: no accelerations, no forces."""
     mujoco.mj_fwdPosition(model, data)
     mujoco.mj_sensorPos(model, data)
     mujoco.mj_fwdVelocity(model, data)

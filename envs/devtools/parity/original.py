@@ -1,4 +1,4 @@
-"""Episodes of the original simulators, with all of the state that a port needs to join in."""
+"""Episodes of the original simulators, with all of the state that a port needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S", bound="Starts")
 
 @dataclasses.dataclass(frozen=True)
 class Starts:
-    """All that a control step of the original depends on, (n, ...) each.
+    """Everything that a control step of the original depends on, (n, ...) each.
 
     Attributes:
         qpos, qvel, act, warmstart: the physics.
@@ -35,7 +35,7 @@ class Starts:
     obs: np.ndarray
 
     def take(self: S, rows: np.ndarray) -> S:
-        """Returns the rows that are named."""
+        """Returns some rows."""
         fields = [field.name for field in dataclasses.fields(self)]
         return type(self)(
             **{x: jax.tree.map(lambda leaf: leaf[rows], getattr(self, x)) for x in fields}
@@ -50,7 +50,7 @@ class Steps(Starts):
         action: as it was sent.
         next_qpos, next_qvel, next_obs, reward, terminated, truncated: after the step.
         episode, t: number of the episode, and of the step in it, from 0.
-        contacts: how many contacts there were.
+        contacts: number of contacts.
     """
 
     action: np.ndarray
@@ -68,27 +68,27 @@ class Steps(Starts):
         return len(self.reward)
 
     def sample(self, count: int) -> Steps:
-        """Returns `count` steps spread evenly, and the last of each episode besides."""
+        """Returns `count` evenly spaced steps, and the last one of each episode."""
         spread = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
         last = np.flatnonzero(np.diff(self.episode, append=-1))
         return self.take(np.union1d(spread, last))
 
 
 def start_of(env: Env, real: RealEnv, obs: np.ndarray) -> dict[str, Any]:
-    """Returns where the original is now, unbatched, named as in `Starts`."""
+    """Returns the state of the original now, unbatched, by the names in `Starts`."""
     return {
         "qpos": real.qpos,
         "qvel": real.qvel,
         "act": real.act,
         "warmstart": real.data.qacc_warmstart.copy(),
-        # A copy: it may show the original's own memory.
+        # A copy, because it may be a view of the original's memory.
         "task": jax.tree.map(np.array, env.task_from_original(real.model, real.data)),
         "obs": obs,
     }
 
 
 def stack(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one tree of (n, ...) arrays."""
+    """Stacks rows to one tree of (n, ...) arrays."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
@@ -103,12 +103,12 @@ def record(
     """Plays the original.
 
     Args:
-        env: the port, which says what it remembers of an episode.
+        env: the port, for its `State.task`.
         real: the original.
         played: policies; the episodes take them in turn.
-        episodes: how many to play.
+        episodes: number of episodes.
         seed: of the original's resets and of the policies.
-        longest: steps after which an episode is left; None plays it to its end.
+        longest: steps after which an episode is cut short; None plays it to its end.
     """
     turns = itertools.cycle(played)
     rows = []

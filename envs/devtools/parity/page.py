@@ -1,4 +1,4 @@
-"""docs/parity.md."""
+"""Writes docs/parity.md from the results."""
 
 import math
 from collections.abc import Iterable
@@ -22,11 +22,11 @@ from .tolerances import (
 PAGE = Path(__file__).parents[3] / "docs" / "parity.md"
 
 SIMULATORS = ("jax", "mujoco", "mujoco-mjx", "dm-control", "gymnasium")
-"""Packages that decide a measurement: with another version it is repeated."""
+"""Packages that affect a measurement. It is repeated with another version of them."""
 
 
 def page(records: dict[str, Any]) -> str:
-    """docs/parity.md."""
+    """Returns the text of docs/parity.md."""
     states = [parity.status(name, records[name]) for name in records]
     exact, within = states.count(parity.EXACT), states.count(parity.WITHIN)
     missing = [name for name in parity.comparable() if name not in records]
@@ -36,57 +36,59 @@ def page(records: dict[str, Any]) -> str:
 `fpmd tasks --parity` wrote this page: of {len(records)} measured tasks, {exact} \
 {"is" if exact == 1 else "are"} exact and {within} \
 {"is" if within == 1 else "are"} within a stated tolerance.
-Each port was put into states of the original (gymnasium or dm_control on C MuJoCo) and compared
-from there. Errors are relative: |port - original| / max(1, rms), by dimension, where rms is the
-original's root mean square over the recorded episodes; shown is the largest of all states and
-dimensions. [envs/devtools/parity](../envs/devtools/parity/__init__.py) explains why, and holds the
-code.
+Each port was put into states of the original (gymnasium or dm_control on C MuJoCo), and the next
+states were compared. Errors are relative: |port - original| / max(1, rms) in each dimension, where
+rms is the original's root mean square over the recorded episodes. The tables show the largest error
+of all states and dimensions. [envs/devtools/parity](../envs/devtools/parity/__init__.py) has the
+reasons and the code.
 
-Where a step or a run is beyond its tolerance, the page asks whether float32 could have done better.
-It could not, and rounding *explains* the error, if the original itself, in float64, parts by at
-least {1 / FACTOR:g} of it from starts moved by up to {ULPS:g} units of float32's last digit
-(mostly, two bodies then touch in this physics step or in the next), or from the very same start
-with its iterative searches ended elsewhere; or if the port's step, repeated in float64, ends within
-{EXACT:g} of the original in qpos and qvel; or if a run in float64 stays within {EXACT_RUN:g} of it.
-Columns *beyond* show how many there are, and how many are explained. At most
-{100 * MOST_BEYOND:g} % of a task's steps may need that, and {100 * MOST_EXPLAINED:g} % not counting
-those that are right in float64.
+If a step or a run is beyond its tolerance, further tests follow. Rounding in float32 *explains* the
+error if one of these is true:
 
-A task is *exact* if it passes
+- The original, in float64, changes by at least {1 / FACTOR:g} of the error if its start is moved by
+  up to {ULPS:g} units of float32's last digit. Often two bodies then touch in another physics step.
+- The original changes by as much if its iterative searches end elsewhere.
+- The port's step in float64 ends within {EXACT:g} of the original in qpos and qvel, or its run
+  stays within {EXACT_RUN:g}.
 
-- **one step**: error of observation and reward at most {TOLERANCE:g}, from up to
-  {parity.STATES:,} states of {parity.EPISODES} whole episodes;
+The columns *beyond* show the number of these steps or runs, and the number explained. At most
+{100 * MOST_BEYOND:g} % of a task's steps may be beyond, and at most {100 * MOST_EXPLAINED:g} %
+without those that are right in float64.
+
+A task is *exact* if it passes these checks:
+
+- **one step**: the error of observation and reward is at most {TOLERANCE:g}, from up to
+  {parity.STATES:,} states of {parity.EPISODES} whole episodes.
 - **50 steps**: the same over 20 open-loop runs of 50 steps, for the contact-poor domains
-  ({listed(CONTACT_POOR)}). With contacts, rounding grows exponentially, in any port;
-- **ends**: terminations and time limits in the same steps of those episodes;
+  ({listed(CONTACT_POOR)}). With contacts, rounding errors grow exponentially in any port.
+- **ends**: terminations and time limits are in the same steps of those episodes.
 - **starts**: first observations, qpos and qvel of up to {parity.RESETS:,} episodes in each
-  simulator, with two-sample Kolmogorov-Smirnov tests of each dimension and of 10 random
-  directions; shown is the smallest p times the number of tests, which must exceed
-  {RESET_LEVEL:g};
-- **returns**: mean returns of 20 episodes of one scripted controller, from the same starts, within
-  each other's 99 % interval (or {TOLERANCE:g} of each other, where returns do not vary).
+  simulator have the same distribution, by two-sample Kolmogorov-Smirnov tests of each dimension and
+  of 10 random directions. The smallest p times the number of tests must exceed {RESET_LEVEL:g}.
+- **returns**: the mean returns of 20 episodes of one scripted controller, from the same starts, are
+  within each other's 99 % interval, or within {TOLERANCE:g} of each other if returns do not vary.
 
-Half of the recorded episodes have uniformly random actions, a third beyond the range, and half
-have scripted ones: sines of 0.5 to 3 Hz, or a linear regulator for {listed(BALANCED)}.""",
+Half of the recorded episodes have uniformly random actions, up to 1.3 times the range. The others
+have scripted actions: sines of 0.5 to 3 Hz, or a linear regulator for {listed(BALANCED)}.""",
     ]
     text.append(
-        "A task is *within its stated tolerance* if it passes them with one that is larger, or "
+        "A task is *within its stated tolerance* if it passes them with a larger tolerance, or "
         "against an original with changed options:"
     )
     for prefix, exception in EXCEPTIONS.items():
         text.append(
-            f"`{prefix}` is held to {exception.one_step:g} after one step"
+            f"`{prefix}` has a tolerance of {exception.one_step:g} after one step"
             + (f" and {exception.open_loop:g} over 50" if exception.open_loop else "")
             + f": {exception.reason}"
         )
     own = {name: found["released"] for name, found in records.items() if found.get("released")}
     if own:
         text.append(
-            f"{listed(CONVERGED)}: the original's collisions are converged here (`ccd_tolerance` "
-            "of 1e-12). As released it differs from that, beyond the tolerance, in "
+            f"{listed(CONVERGED)}: the original has converged collisions here (`ccd_tolerance` of "
+            "1e-12). The released original differs from it by more than the tolerance in "
             + ", ".join(f"{x['beyond']:,} steps of `{name}`" for name, x in own.items())
-            + f", by up to {max(x['max'] for x in own.values()):.2g}: its directions of contacts "
-            "with ellipsoids are right to 1e-2 rad."
+            + f", by up to {max(x['max'] for x in own.values()):.2g}, because its directions of "
+            "contacts with ellipsoids have errors of up to 1e-2 rad."
         )
     if missing:
         text.append(f"Not measured yet: {listed(missing)}.")
@@ -118,8 +120,8 @@ def _errors(records: dict[str, Any]) -> str:
         for name, found in records.items()
     ]
     note = """\
-contacts: share of the original's steps that had any. 1, 50: after so many steps. beyond: steps, or
-runs of 20, beyond the tolerance / of these, explained by rounding."""
+contacts: share of the original's steps with contacts. 1, 50: number of steps. beyond: steps, or
+runs of 20, beyond the tolerance / those of them that rounding explains."""
     return f"{_table(head, rows)}\n\n{note}"
 
 
@@ -150,8 +152,8 @@ def _episodes(records: dict[str, Any]) -> str:
         )
     note = f"""\
 paid: share of the recorded steps with a reward other than 0. starts: of the port / of the original,
-fewer than {parity.RESETS:,} where they did not fit into {parity.SECONDS:.0f} s of processor time.
-steps: control steps of each episode that count, all of them unless they did not fit."""
+fewer than {parity.RESETS:,} if they took more than {parity.SECONDS:.0f} s of processor time. steps:
+control steps of each episode that count, fewer than all if they took more than that time."""
     return f"{_table(head, rows)}\n\n{note}"
 
 
@@ -173,15 +175,15 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def _beyond(found: dict[str, int] | None) -> str:
-    """How many errors are too large, and how many rounding explains; none where it is all the
-    same."""
+    """Returns the number of errors beyond the tolerance and the number explained by rounding; empty
+    if there is no tolerance."""
     if found is None:
         return ""
     return f"{found['beyond']} / {found['explained']}" if found["beyond"] else "0"
 
 
 def number(value: float | None) -> str:
-    """An error; null in the records is not finite."""
+    """Returns an error as text. null in the records is not finite."""
     return "inf" if value is None else "0" if value == 0 else f"{value:.0e}"
 
 

@@ -1,4 +1,4 @@
-"""A port in small batches that compile once: from the original's states, and from its own."""
+"""A port in small batches that compile once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ...physics.options import COMPILER_OPTIONS
 from .original import Starts, Steps
 
 BATCH = 20
-"""Simulations that step together. Few, as a batch waits for its slowest solver, and always as
-many, so that a port compiles once."""
+"""Simulations that step together. They are few, because a batch waits for its slowest solver. Their
+number is fixed, so that a port compiles once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Port:
 
     @classmethod
     def of(cls, env: Any) -> Port:
-        """Args: env: the port, of `envs.make`."""
+        """env: the port, from `envs.make`."""
         step, reset = (
             jax.jit(jax.vmap(function), compiler_options=COMPILER_OPTIONS)
             for function in (env.step, env.reset)
@@ -44,7 +44,7 @@ class Port:
         return cls(env, step, reset)
 
     def at(self, starts: Starts) -> State:
-        """Returns the port's states, (BATCH, ...), at states of the original."""
+        """Returns states of the port, (BATCH, ...), from those of the original."""
         act = starts.act if starts.act.shape[1] else None
         physics = jax.vmap(self.env.physics.init)(starts.qpos, starts.qvel, act)
         return State(
@@ -56,7 +56,7 @@ class Port:
         )
 
     def one_step(self, seen: Steps) -> State:
-        """Returns where the port goes from each state of the original, (n, ...) NumPy arrays."""
+        """Returns the port's next state from each state of the original: (n, ...) NumPy arrays."""
         results: list[State] = []
         for start in range(0, len(seen), BATCH):
             # The last row is repeated to fill the batch.
@@ -67,7 +67,7 @@ class Port:
     def resets(self, count: int, seed: int, seconds: float = np.inf) -> State:
         """Returns `count` reset states, (count, ...) NumPy arrays.
 
-        Fewer, in whole batches, if `seconds` of processor time after the first do not suffice.
+        There are fewer if `seconds` of processor time after the first batch do not suffice.
         """
         key, begin = jax.random.key(seed), 0.0
         results: list[State] = []

@@ -1,21 +1,20 @@
-"""How far rounding alone leads: the original from starts that float32 can hardly tell apart.
+"""Tests whether rounding explains a port's errors.
 
-Whether two bodies touch in this physics step or in the next, a stiff contact, or a pole on its tip
-can turn a difference in the last digit of float32 into a visible one, within a step. A port in
-float32 cannot do better, and neither could the original. So where a port is further from the
-original than it may be, the step is repeated on C MuJoCo in float64 from twins of its start, moved
-by a few digits of float32, and what parts the twins from the start itself is what rounding does
-there. An error of at most `FACTOR` times the largest of them is *explained*; any other is the
-port's. A fault of the task around the physics cannot pass for rounding, because the twins share it
-with the start that they are compared with.
+A difference in the last digit of float32 can become large within a step: two bodies touch in this
+physics step or in the next one, a contact is stiff, or a pole stands on its tip. No port in float32
+can avoid this. So if an error is beyond the tolerance, three tests follow.
 
-Nor has a port to know better than the original where that depends on where its iterative searches
-end: so it is also played again, from the very start, with other ends.
+1. MJX repeats the step in float64. Rounding explains the error if qpos and qvel are then within
+   `EXACT` of the original's, and the task on C MuJoCo is right. Digits are also lost within a step,
+   where a force is a stiffness times a small difference of large accelerations.
+2. C MuJoCo repeats the step in float64 from twins of its start, which are moved by a few last
+   digits of float32. The largest distance of the twins to the start's own result is the effect of
+   rounding. Rounding explains an error of at most `FACTOR` times this distance. A fault of the task
+   does not pass this test, because the twins have the same fault.
+3. The original repeats the step from the same start, but its iterative searches end elsewhere. The
+   distance to its own result counts like that of a twin.
 
-And digits may be lost within the step, where a force is a stiffness times a small difference of
-large accelerations. So before all this MJX itself repeats such steps in float64, and if it then
-ends within `EXACT` of where the original does in qpos and qvel, and the task on C MuJoCo is right
-there, the port's error was float32's. So does it with runs of many steps, within `EXACT_RUN`.
+Runs of many steps have the first two tests, with `EXACT_RUN` in place of `EXACT`.
 """
 
 from __future__ import annotations
@@ -41,20 +40,22 @@ from .original import Steps
 from .port import BATCH, Port
 
 ULPS = 10.0
-"""Largest move of a twin, in float32's epsilon: a port rounds in each of a step's operations, its
-twins on C MuJoCo at their starts alone. They are moved by anything from 1 to this."""
+"""Largest move of a twin, in units of float32's epsilon; the smallest is 1. It is more than 1
+because a port rounds in each operation of a step, and its twins on C MuJoCo only at their
+starts."""
 TURNS = 5
-"""Batches of twins of a step; of a run there is one, which is moved before each step."""
+"""Batches of twins of a step. A run has one batch, which is moved before each step."""
 FACTOR = 2.0
-"""Twins are a sample of what rounding can do."""
+"""Largest explained error, relative to the largest distance of a twin. It is more than 1 because
+the twins are only a sample of the effects of rounding."""
 MOST = 100
-"""Steps of a task that are looked into; more that are beyond its tolerance are not explained."""
+"""Steps of a task that are tested. Further steps beyond its tolerance count as not explained."""
 JUDGED = ("obs", "reward")
 EXACT = 1e-5
-"""Relative error of qpos and qvel after a step in float64: what the tolerances of the solvers leave
-open. A fault would be as large as the error that is to be explained, 1e-3."""
+"""Largest relative error of qpos and qvel after a step in float64, from the tolerances of the
+solvers. A fault would be as large as the error in question, 1e-3."""
 EXACT_RUN = 1e-4
-"""The same at any time in a run of many steps, in which it adds up."""
+"""The same at any time in a run of many steps, where these errors add up."""
 
 
 def one_step(
@@ -65,7 +66,7 @@ def one_step(
     scale: dict[str, np.ndarray],
     limit: float,
 ) -> dict[str, int]:
-    """Looks into steps whose observation or reward is wrong by more than `limit`.
+    """Tests the steps in which the error of observation or reward is above `limit`.
 
     Args:
         twins: the port on C MuJoCo, see `envs.devtools.parity.on_c`.
@@ -76,9 +77,9 @@ def one_step(
         limit: the largest error that needs no explanation.
 
     Returns:
-        beyond: how many steps are beyond the limit.
-        explained: how many of these rounding explains.
-        exact: of how many of these MJX is right in float64; they are explained, too.
+        beyond: number of steps beyond the limit.
+        explained: number of these steps that rounding explains.
+        exact: number of the explained steps in which MJX is right in float64.
     """
     rng = np.random.default_rng(0)
 
@@ -116,9 +117,9 @@ def open_loop(
     scale: dict[str, np.ndarray],
     limit: float,
 ) -> dict[str, int]:
-    """The same for runs of many steps, whose twins are moved before each of them.
+    """Tests runs of many steps like `one_step`. Their twins are moved before each step.
 
-    Args are those of `one_step`, with the largest errors of each run, (BATCH,) each; returns
+    Args are those of `one_step`, with the largest errors of each run, (BATCH,) by quantity. Returns
     beyond and explained.
     """
     rng = np.random.default_rng(0)
@@ -138,7 +139,7 @@ def open_loop(
     explained = np.array([_within(spread(run), found, run, limit) for run in beyond], bool)
     rest = beyond[~explained]
     if len(rest):
-        # From the original's states the task on C MuJoCo must be right in every step.
+        # The task on C MuJoCo must be right in every step from the original's states.
         right = np.ones(len(rest), bool)
         for column, under_way in zip(runs.columns, runs.under_way, strict=True):
             right &= _right(twins, column.take(rest), scale, limit) | ~under_way[rest]
@@ -152,17 +153,17 @@ def open_loop(
 def from_itself(
     real: RealEnv, seen: Steps, scale: dict[str, np.ndarray], limit: float
 ) -> dict[str, float]:
-    """Returns how far the original parts from itself if its searches end elsewhere.
+    """Returns the distance of the original to itself if its searches end elsewhere.
 
     Args:
         real: the original, with the settings that it was recorded with.
         seen: the step, (1, ...).
         scale: the units of relative errors.
-        limit: how far it may be from what was recorded when it is played again as it was.
+        limit: largest distance to the recorded step when the original repeats it.
 
     Returns:
-        The largest relative difference of observation and reward; 0 if the original cannot be put
-        back to where it was, as its task remembers more than the physics.
+        The largest relative difference of observation and reward. 0 if the original does not repeat
+        the recorded step, because its task stores more than the physics.
     """
 
     def again() -> dict[str, np.ndarray]:
@@ -190,24 +191,24 @@ def exact_in_float64(
     scale: dict[str, np.ndarray],
     limit: float,
 ) -> np.ndarray:
-    """Returns whether MJX in float64 goes where the original does, (n,) bool.
+    """Returns whether MJX in float64 follows the original, (n,) bool.
 
     Args:
-        physics: the port's, whose actions are its model's controls; with others no step is exact,
-            nor with impl=warp, which has no float64.
+        physics: the port's. If its controls are not the actions, no step is exact. With impl=warp,
+            which has no float64, all are False.
         columns: the first steps of n runs, their second steps, and so on; (n, ...) each.
         under_way: (steps, n) bool, False after the original's episode has ended.
-        asked: (n,) bool, of which runs; False is returned of others.
+        asked: (n,) bool, the runs to test; the result is False for the others.
         scale: the units of relative errors.
-        limit: the largest of qpos and qvel, at any time.
+        limit: the largest error of qpos and qvel, at any time.
     """
     exact = asked & (physics.impl == "jax")
     if not exact.any():
         return exact
-    # With the port's own solver limits: what lowered ones may cost is not rounding.
+    # The model has the port's own solver limits, because their effect is not rounding.
     model = physics.model
     carried = ("qpos", "qvel", "act", "qacc_warmstart")
-    # Only what this thread traces inside is in float64.
+    # Only this thread traces in float64.
     with _float64(), corrected_colliders():
         mjx_model, template = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
 
@@ -236,8 +237,11 @@ def exact_in_float64(
 
 @contextlib.contextmanager
 def _float64() -> Iterator[None]:
-    """JAX's own small functions, such as `tril`, are traced once for both precisions, which MJX's
-    Runge-Kutta step does not survive. So nothing that was traced is kept, on either side."""
+    """Enables float64 inside, and clears JAX's caches before and after.
+
+    JAX traces its own small functions, such as `tril`, once for both precisions. MJX's Runge-Kutta
+    step fails with the wrong one.
+    """
     jax.clear_caches()
     try:
         with jax.enable_x64(True):
@@ -247,7 +251,7 @@ def _float64() -> Iterator[None]:
 
 
 def _right(twins: Port, seen: Steps, scale: dict[str, np.ndarray], limit: float) -> np.ndarray:
-    """Returns of which steps the task on C MuJoCo is right, (n,) bool."""
+    """Returns the steps in which the task on C MuJoCo is right, (n,) bool."""
     found = errors(twins.one_step(seen), seen, scale)
     return np.max([found[what] for what in JUDGED], axis=0) <= limit
 
@@ -261,8 +265,11 @@ def _within(apart: dict[str, float], found: dict[str, np.ndarray], row: int, lim
 
 
 def _moved(state: State, rng: np.random.Generator) -> State:
-    """Returns a batch with qpos, qvel and act moved by 1 to `ULPS` times float32's epsilon, of
-    themselves or of 1 where they are smaller: positions and velocities add up to such numbers."""
+    """Returns a batch with qpos, qvel and act moved by 1 to `ULPS` times float32's epsilon.
+
+    The moves are relative to the values, or to 1 for smaller values, because sums of positions and
+    of velocities are of that size.
+    """
     far = np.geomspace(1.0, ULPS, BATCH)[:, None] * np.finfo(np.float32).eps
 
     def move(x: np.ndarray) -> jax.Array:
@@ -280,7 +287,7 @@ def _largest(apart: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _apart(plain: State, moved: State, scale: dict[str, np.ndarray]) -> dict[str, float]:
-    """Returns the largest relative difference of any twin."""
+    """Returns the largest relative difference of the twins, by quantity."""
     ours, theirs = values_of(moved), values_of(plain)
     return {
         what: float(np.nan_to_num(np.abs(ours[what] - theirs[what]) / scale[what], nan=0.0).max())

@@ -1,7 +1,7 @@
-"""`fpmd tasks --parity`: measures tasks, and writes what it finds after each of them.
+"""`fpmd tasks --parity`: measures tasks, and writes the results after each of them.
 
-measured.json holds the results; in a checkout, docs/parity.md is written from it. Interrupted, the
-next sweep goes on with what is missing.
+measured.json holds the results. In a checkout, docs/parity.md is written from it. After an
+interruption, the next sweep measures the missing tasks.
 """
 
 import fnmatch
@@ -19,7 +19,7 @@ from .page import PAGE, SIMULATORS, number, page
 from .port import Port
 
 Write = Callable[[Path, Any], None]
-"""Writes JSON to a path at once, with null for numbers that are not finite."""
+"""Writes JSON to a path atomically, with null for numbers that are not finite."""
 
 
 class NothingToMeasureError(ValueError):
@@ -27,11 +27,12 @@ class NothingToMeasureError(ValueError):
 
 
 def sweep(patterns: list[str], provenance: dict[str, Any], write: Write) -> list[str]:
-    """Measures the tasks that match a pattern; without one, what is missing or out of date.
+    """Measures the tasks that match a pattern. Without patterns, those without a result of the
+    installed versions.
 
     Args:
         patterns: globs of task names.
-        provenance: what a result is measured with: device, `versions` by package, commit.
+        provenance: of the results: device, `versions` by package, commit.
         write: see `Write`.
 
     Returns:
@@ -45,7 +46,7 @@ def sweep(patterns: list[str], provenance: dict[str, Any], write: Write) -> list
         try:
             found = parity.measure(Port.of(registry.make(name)), originals.make_real(name))
         except Exception as error:
-            # One broken task must not keep the others from being measured.
+            # The other tasks are measured even if one fails.
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
             continue
@@ -54,13 +55,13 @@ def sweep(patterns: list[str], provenance: dict[str, Any], write: Write) -> list
         print(line(name, found), flush=True)
         if not parity.passed(name, found):
             failed.append(name)
-        # The programs of finished tasks would fill the memory.
+        # Otherwise the programs of finished tasks fill the memory.
         jax.clear_caches()
     return failed
 
 
 def chosen(patterns: list[str], records: dict[str, Any], versions: dict[str, str]) -> list[str]:
-    """Returns the tasks to measure; versions: of the installed packages.
+    """Returns the tasks to measure. versions: of the installed packages.
 
     Raises:
         NothingToMeasureError: if a pattern matches no task that has an original.
@@ -83,14 +84,14 @@ def chosen(patterns: list[str], records: dict[str, Any], versions: dict[str, str
 
 
 def save(records: dict[str, Any], write: Write) -> None:
-    """Writes the results, and the page where there are docs."""
+    """Writes the results, and the page if there is a docs folder."""
     write(parity.RECORDS, {name: records[name] for name in parity.comparable() if name in records})
     if PAGE.parent.is_dir():
         PAGE.write_text(page(parity.measured()))
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    """What the terminal shows of a task."""
+    """Returns the terminal's text for a task."""
     once, alone = (
         " ".join(f"{what} {number(found[part][what]['max'])}" for what in found[part])
         for part in ("one_step", "open_loop")

@@ -1,4 +1,4 @@
-"""What each task is held to."""
+"""The tolerances of each task."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ CONTACT_POOR = (
     "gym/Reacher",
     "gym/Swimmer",
 )
-"""Domains whose models have no contacts, or hardly any: prefixes of names."""
+"""Prefixes of the names of tasks with no contacts or very few."""
 
 CONVERGED = ("dmc/dog",)
-"""Prefixes of tasks whose original is told to converge its collisions, see
-`envs.devtools.parity.on_c.converge`: it has so many contacts of ellipsoids that it would otherwise
-be compared with its own inaccuracy."""
+"""Prefixes of tasks whose original gets converged collisions, see
+`envs.devtools.parity.on_c.converge`. It has so many contacts of ellipsoids that its own errors
+would exceed the tolerance."""
 
 MOST_EXPLAINED = 0.02
-"""Share of a task's steps that may be beyond its tolerance if rounding explains each of them, not
-counting those that are right in float64."""
+"""Largest share of a task's steps beyond its tolerance, without those that are right in float64.
+Rounding must explain each of them."""
 
 MOST_BEYOND = 0.05
-"""The same, counting these: a port that is wrong in float32 alone is wrong as well."""
+"""The same with those that are right in float64. They count, because the port runs in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Tolerance:
 
     Attributes:
         one_step: after one step.
-        open_loop: over 50 steps; None where contacts make that chaos.
-        reason: why these are not the usual ones.
+        open_loop: over 50 steps; None if contacts make the runs chaotic.
+        reason: why the tolerances are larger than usual.
     """
 
     one_step: float = TOLERANCE
@@ -54,32 +54,33 @@ class Tolerance:
 EXCEPTIONS: dict[str, Tolerance] = {
     "gym/Ant-v5": Tolerance(
         one_step=0.2,
-        reason="it shows contact forces, clipped to 1 N. A light contact's force is a stiffness "
-        "times a difference of accelerations of thousands, of which float32 keeps some tenths of "
-        "a newton. In float64, the steps that differ most agree to 3e-8.",
+        reason="its observation has contact forces, clipped to 1 N. The force of a light contact "
+        "is a stiffness times a small difference of accelerations of thousands, and float32 leaves "
+        "an error of some tenths of a newton. In float64, the steps that differ most agree to "
+        "3e-8.",
     ),
     "dmc/dog_fetch": Tolerance(
         one_step=0.01,
-        reason="it has walls, so that it is not computed around the origin as the other dogs are. "
-        "Some metres away, float32 rounds positions to 5e-7 m, of which stiff contacts make "
-        "millinewtons at the feet, whose forces are shown. Of 20 steps beyond 0.001, 15 were "
-        "within it once they were moved to the origin.",
+        reason="its arena has walls, so it is not simulated at the origin like the other dogs. "
+        "Some metres away, float32 rounds positions to 5e-7 m. Stiff contacts turn this into "
+        "millinewtons at the feet, whose forces are in the observation. Of 20 steps beyond 0.001, "
+        "15 were within it after they were moved to the origin.",
     ),
     "gym/Humanoid": Tolerance(
         one_step=0.01,
-        reason="it shows forces on bodies, which are small differences of large accelerations. "
-        "The original's solver, PGS, does not exist in MJX, but with Newton in the original as "
-        "well, the errors of 1,000 steps were the same.",
+        reason="its observation has forces on bodies, which are small differences of large "
+        "accelerations. The original's solver is PGS, which MJX lacks. With Newton in the "
+        "original, the errors of 1,000 steps were the same.",
     ),
 }
-"""Prefixes of the names of tasks that need more, each with its reason."""
+"""Larger tolerances, by prefixes of the names of tasks."""
 
 RESET_LEVEL = 1e-3
-"""Chance that the starts of an exact port fail their comparison, for each task."""
+"""Probability that the starts of an exact port fail their comparison, for each task."""
 
 
 def tolerance(name: str) -> Tolerance:
-    """Returns what a task is held to."""
+    """Returns the tolerances of a task."""
     for prefix, found in EXCEPTIONS.items():
         if name.startswith(prefix):
             return found

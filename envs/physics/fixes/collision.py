@@ -1,18 +1,17 @@
-"""Contacts of capsules and spheres as C MuJoCo makes them, for our simulations alone.
+"""Contacts of capsules and spheres in MJX as C MuJoCo makes them, for our simulations alone.
 
-With a plane: a contact's friction acts along two tangents. C MuJoCo takes the first from the
-capsule's axis, however steeply the capsule stands; MJX 3.17 takes a fixed axis once the capsule is
-within 30 degrees of the plane's normal. Pyramidal friction depends on where the tangents point, so
-that such a leg feels other forces. docs/upstream/mjx-plane-capsule.md has the details.
+With planes: a contact's friction acts along two tangents. C MuJoCo always takes the first one from
+the capsule's axis. MJX 3.17 takes a fixed axis if the capsule is within 30 degrees of the plane's
+normal. Pyramidal friction depends on the direction of the tangents, so such a leg gets other
+forces. docs/upstream/mjx-plane-capsule.md has the details.
 
-With a capsule: MJX adds 1e-6 to the squared sine of the angle between two capsules before it
-divides by it, so that the contact of capsules within some degrees of each other is turned, by 5e-4
-rad in dm_control's finger. It adds as much to the squared length of a capsule, which turns contacts
-of spheres with short capsules, by 2e-3 rad in dm_control's manipulator. C MuJoCo and MJX-Warp do
-neither.
+With capsules: MJX adds 1e-6 to the squared sine of the angle between two capsules before it divides
+by it. This turns the contact of nearly parallel capsules, by 5e-4 rad in dm_control's finger. It
+adds the same to the squared length of a capsule, which turns contacts of spheres with short
+capsules, by 2e-3 rad in dm_control's manipulator. C MuJoCo and MJX-Warp do neither.
 
-Spheres and capsules with cylinders and ellipsoids: MJX takes ten steps of gradient descent, which
-leave distances off by millimetres. Here the closest point is found exactly, as C MuJoCo does.
+With cylinders and ellipsoids: MJX takes ten steps of gradient descent, which leave distances off by
+millimetres. The colliders here find the closest point exactly, as C MuJoCo does.
 docs/upstream/mjx-capsule-colliders.md is about both.
 """
 
@@ -31,20 +30,20 @@ from mujoco import mjx
 from mujoco.mjx._src import collision_driver, collision_primitive, math
 
 _GEOM = mjx.GeomType
-# Sine of the angle to the normal below which float32 rounding decides where the axis points.
+# Sine of the angle to the normal below which the axis's direction in the plane is rounding error.
 UPRIGHT = 1e-6
 # Squared sine of the angle between two axes below which they are parallel in float32.
 _PARALLEL = 1e-12
-# Of a half-axis: a point on a plane of symmetry, where both sides are as near, is moved off it.
+# Share of a half-axis by which a point is moved off a plane of symmetry, where the closest point is
+# not unique.
 OFF_PLANE = 1e-6
 ROOT_STEPS = 10  # of Newton's method
-HALVINGS = 24  # of a capsule's length: to float32's resolution
+HALVINGS = 24  # of a capsule's length, down to float32's resolution
 
 # (point, size of the geom) -> (signed distance, outward normal), in the geom's frame.
 Surface = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
-# Context variables are seen by the thread that sets them only: MJX that other threads trace
-# meanwhile keeps its own collider.
+# A context variable changes only in the thread that sets it: other threads keep MJX's colliders.
 _corrected = contextvars.ContextVar("corrected", default=False)
 _lock = threading.Lock()
 _users = 0
@@ -79,17 +78,17 @@ def plane_capsule(
 def capsule_capsule(
     model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A collider of MJX's driver: where two capsules are closest to each other.
+    """A collider of MJX's driver: one contact where two capsules are closest to each other.
 
-    Args and results are those of `plane_capsule`, for (pairs,) contacts. Of capsules that are
-    exactly parallel, C MuJoCo makes two contacts, and this one.
+    Args and results are those of `plane_capsule`, for (pairs,) contacts. C MuJoCo makes two
+    contacts of exactly parallel capsules, and this collider makes one.
     """
 
     def collide(pos: jax.Array, axis: jax.Array, size: jax.Array) -> Any:
         (radius, length), offset = size[:, :2].T, pos[0] - pos[1]
         along = axis @ offset
         cosine, sine2 = axis[0] @ axis[1], jnp.sum(jnp.square(jnp.cross(axis[0], axis[1])))
-        # The closest points of the lines; then each point in turn, as far as its capsule goes.
+        # The closest points of the lines. Then each point in turn is clipped to its capsule.
         t = (cosine * along[1] - along[0]) / jnp.maximum(sine2, _PARALLEL)
         t = jnp.clip(t, -length[0], length[0])
         s = jnp.clip(along[1] + cosine * t, -length[1], length[1])
@@ -124,12 +123,12 @@ def _cylinder(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _ellipsoid(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the signed distance () of a point (3,) to an ellipsoid, and its gradient.
 
-    The closest point q solves p = q + l q / s^2: the largest root l of |s p / (s^2 + l)| = 1. One
-    over this norm is concave, and nearly straight, so that Newton's method finds its root from the
-    left in a few steps.
+    The closest point q of a point p solves p = q + l q / s^2, where s are the half-axes and l is
+    the largest root of |s p / (s^2 + l)| = 1. The inverse of this norm is concave and nearly
+    linear in l, so Newton's method finds the root from the left in a few steps.
     """
     point = jnp.where(jnp.abs(point) < OFF_PLANE * size, OFF_PLANE * size, point)
-    # l is counted from the last pole, -s^2 of the smallest half-axis, whose sum is then exact.
+    # l is counted from its largest pole, -s^2 of the smallest half-axis, so that s^2 + l is exact.
     smallest = jnp.min(size)
     square, pull = (size - smallest) * (size + smallest), jnp.square(size * point)
     root = jnp.max(jnp.abs(size * point) - square)
@@ -144,9 +143,9 @@ def _ellipsoid(point: jax.Array, size: jax.Array) -> tuple[jax.Array, jax.Array]
 def _round_against(surface: Surface) -> Any:
     """Returns a collider of spheres and capsules with a convex body.
 
-    A sphere that rolls along the capsule's axis comes closest where the body's distance, a convex
-    function, stops falling: found by bisection. If the axis itself is deep in the body, this is
-    the way out that C MuJoCo finds, too, as long as it is the shortest of a neighbourhood.
+    The distance of the body is a convex function along the capsule's axis. Bisection finds its
+    minimum. If the axis itself is inside of the body, this is a locally shortest way out, which
+    C MuJoCo also finds.
     """
 
     def closest_of(center: jax.Array, axis: jax.Array, size: jax.Array) -> jax.Array:
@@ -188,15 +187,15 @@ _CORRECTED = {
     (_GEOM.CAPSULE, _GEOM.ELLIPSOID): (_round_against(_ellipsoid), 1),
     (_GEOM.CAPSULE, _GEOM.CYLINDER): (_round_against(_cylinder), 1),
 }
-"""Colliders by the types of their geoms, and how many contacts a pair has."""
+"""Colliders by the types of their geoms, and the number of contacts of a pair."""
 
 
 @contextlib.contextmanager
 def corrected_colliders() -> Iterator[None]:
-    """MJX (impl=jax) that this thread traces inside uses the colliders above.
+    """MJX (impl=jax) uses the colliders above in everything that this thread traces inside.
 
-    The driver looks its colliders up in one table. While any thread is inside, their entries are
-    such that choose by context; afterwards they are MJX's own again.
+    The driver looks its colliders up in one table. While any thread is inside, the entries choose
+    by context. Afterwards they are MJX's own again.
     """
     global _users
     table = collision_driver._COLLISION_FUNC
@@ -218,14 +217,14 @@ def corrected_colliders() -> Iterator[None]:
 
 
 class _ByContext:
-    """An entry of the driver's table: MJX's own collider, or inside `corrected_colliders` ours."""
+    """An entry of the driver's table: ours inside `corrected_colliders`, otherwise MJX's."""
 
     def __init__(self, original: Any, ours: Any, contacts: int) -> None:
         self.original, self._ours, self._contacts = original, ours, contacts
 
     @property
     def ncon(self) -> int:
-        """How many contacts a pair has."""
+        """The number of contacts of a pair."""
         return self._contacts if _corrected.get() else self.original.ncon
 
     def __call__(self, model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""Other people's functions around our parts."""
+"""Functions of other packages with some of their globals replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def with_globals(function: Callable[..., Any], **replaced: Any) -> Callable[..., Any]:
-    """Returns a copy of `function` that finds `replaced` instead of its module's own."""
+    """Returns a copy of `function` with the globals `replaced` in place of its module's."""
     return functools.wraps(function)(
         types.FunctionType(
             function.__code__, {**function.__globals__, **replaced}, function.__name__

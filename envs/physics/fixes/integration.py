@@ -1,5 +1,5 @@
-"""Steps of MJX whose integration does not overlap with the factorization of the inertia, and whose
-sensors are all computed."""
+"""MJX's step with all sensors, and with an integration that does not overlap with the factorization
+of the inertia."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _INTEGRATORS = {
     mjx.IntegratorType.EULER: mjx.euler,
     mjx.IntegratorType.IMPLICITFAST: mjx.implicit,
 }
-"""Those that factor a matrix of their own."""
+"""Integrators that factor another matrix."""
 
 
 def forward(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """`mjx.forward`, with sensors of forces and accelerations in models without constraints, too:
-    MJX returns before them, and leaves 0."""
+    """`mjx.forward`, with sensors of forces and accelerations also in models without constraints,
+    where MJX leaves them at 0."""
     data = mjx.forward(model, data)
     if model.impl != mjx.Impl.JAX or data._impl.efc_J.size:
         return data
@@ -22,17 +22,17 @@ def forward(model: mjx.Model, data: mjx.Data) -> mjx.Data:
 
 
 def step(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-    """`mjx.step`, whose integration waits, for XLA too, until the accelerations are known.
+    """`mjx.step`, but the integration depends on the accelerations.
 
-    Integrators factor the inertia with the damping added, for which the inertia is all that is
-    needed: XLA does it while it factors the inertia itself. On a machine of two cores large batches
-    then never end, since jaxlib's batched factorization waits on one of the two threads for the
-    work that it leaves to them (docs/upstream/jaxlib-lapack-deadlock.md).
+    Integrators factor the inertia plus the damping. XLA may do this at the same time as it factors
+    the inertia itself. Large batches then hang on a machine with two cores: each of jaxlib's
+    batched factorizations blocks one of two threads while it waits for work in the same threads
+    (docs/upstream/jaxlib-lapack-deadlock.md).
     """
     if model.impl != mjx.Impl.JAX:
         return mjx.step(model, data)
     data = forward(model, data)
     if model.opt.integrator == mjx.IntegratorType.RK4:
         return mjx.rungekutta4(model, data)
-    inertia = data._impl.M + 0.0 * data.qacc[0]  # XLA does not know that this adds nothing
+    inertia = data._impl.M + 0.0 * data.qacc[0]  # a dependency that XLA cannot remove
     return _INTEGRATORS[model.opt.integrator](model, data.tree_replace({"_impl.M": inertia}))

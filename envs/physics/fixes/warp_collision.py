@@ -1,11 +1,12 @@
-"""The corrections of `envs.physics.fixes.collision` in MJX-Warp, and of colliders of its own.
+"""Corrected contacts in MJX-Warp.
 
-Planes and capsules: MJX-Warp inherited MJX's collider. Ellipsoids: see `warp_ellipsoid`. Boxes
-with boxes: MJX-Warp looks for the contacts of any convex bodies, and finds others than C MuJoCo,
-although it has C MuJoCo's collider. docs/upstream/mjx-warp-contacts.md is about these.
+Planes and capsules: MJX-Warp has MJX's collider, see `collision`. Ellipsoids: see `warp_ellipsoid`.
+Boxes with boxes: MJX-Warp uses its collider for any convex bodies, which finds other contacts than
+C MuJoCo does, although it also has C MuJoCo's collider. docs/upstream/mjx-warp-contacts.md is about
+these.
 
-Warp's colliders are compiled into a kernel that is looked up whenever a step is launched, not
-when it is traced. So it is the launch that must find other entries in the tables of colliders.
+Warp looks its kernel of colliders up when a step is launched, not when it is traced. So the tables
+of colliders are changed during each launch.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def _plane_box(
     box_rot: wp.mat33,
     box_size: wp.vec3,
 ) -> tuple[vec8f, mat83f, wp.vec3]:
-    """The first four of the lower corners, as in C MuJoCo; MJX-Warp takes all. Without margin."""
+    """Keeps the first four of the lower corners that touch, as C MuJoCo does; MJX-Warp keeps all.
+    Without margin."""
     distance, position, normal = plane_box(plane_normal, plane_pos, box_pos, box_rot, box_size)
     height = wp.dot(box_pos - plane_pos, normal)
     found = int(0)
@@ -84,11 +86,11 @@ def _plane_box(
 
 
 def _entry(original: wp.Function, name: str, **replaced: wp.Function) -> wp.Function:
-    """Returns a driver's entry with another collider in it: what it does with the 30 arguments of
-    a collider is MJX's own code."""
+    """Returns a driver's entry with another collider in it. The code around the collider, with its
+    30 arguments, stays MJX-Warp's."""
     entry = with_globals(original.func, **replaced)
-    # Warp files functions under module and name, and would take this for a new definition of
-    # the original.
+    # Warp registers functions by module and name. With the same name, this one would redefine the
+    # original.
     entry.__module__, entry.__qualname__ = __name__, name
     return wp.func(entry)
 
@@ -119,9 +121,9 @@ _ENTRIES = {
 
 @contextlib.contextmanager
 def corrected_tables() -> Iterator[None]:
-    """MJX-Warp that launches inside uses the colliders above.
+    """MJX-Warp uses the colliders above in launches inside.
 
-    Launches are one at a time, so that nothing else of this process sees the exchange.
+    Launches run one at a time, so nothing else in this process uses the changed tables.
     """
     entries, kinds = collision_primitive._PRIMITIVE_COLLISIONS, collision_driver.MJ_COLLISION_TABLE
     before = dict(entries), dict(kinds)
@@ -138,8 +140,7 @@ def corrected_tables() -> Iterator[None]:
 def _corrected(
     implementation: Callable[..., Any], shim_name: str
 ) -> Callable[[mjx.Model, mjx.Data], mjx.Data]:
-    """Returns MJX's batched function around `implementation`, with our colliders at every
-    launch."""
+    """Returns MJX's batched function of `implementation`, with our corrections at every launch."""
     shim = implementation.__globals__[shim_name]
 
     @functools.wraps(shim)

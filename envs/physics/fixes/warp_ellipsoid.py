@@ -1,14 +1,15 @@
-"""Where ellipsoids touch spheres, capsules, boxes and each other, for MJX-Warp.
+"""Contacts of ellipsoids with spheres, capsules, boxes and each other, for MJX-Warp.
 
-MJX-Warp takes ellipsoids for any convex bodies. The general algorithm, in float32 and with its
-usual tolerance, finds their contact normals to 1e-2 rad only and distances to 1e-5 m, too little
-for stiff contacts. Here their own geometry is used: the gap of two bodies along a direction n is
+MJX-Warp uses its algorithm for any convex bodies. In float32 and with its default tolerance, it
+finds contact normals only to 1e-2 rad and distances to 1e-5 m, which is too inexact for stiff
+contacts. The colliders here use the geometry of ellipsoids. The gap of two bodies along a direction
+n is
 
     gap(n) = n . (center 2 - center 1) - h1(n) - h2(n),
 
-where h(n) is how far a body extends along n from its center. Their signed distance is the largest
-gap of all directions, and the contact's normal is where it is found. Everything is in the frame of
-the first ellipsoid.
+where h(n) is the extent of a body along n from its center. The signed distance is the largest gap
+of all directions, and its direction is the contact's normal. Everything is in the frame of the
+first ellipsoid.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from .collision import HALVINGS, OFF_PLANE, ROOT_STEPS
 
 _NEWTON_STEPS = 12
 _BACKTRACKS = 6
-_CLOSE = 1e-2  # rad, where Newton's steps no longer overshoot
-# Out of an ellipsoid, for a segment that goes through it: see `_way_out`.
-_WAYS = 6
+_CLOSE = 1e-2  # rad, below which Newton's steps do not overshoot
+_WAYS = 6  # directions out of an ellipsoid for a segment through it, see `_way_out`
 
 
 @wp.func
@@ -54,10 +54,10 @@ def _distance(point: wp.vec3, size: wp.vec3) -> tuple[float, wp.vec3]:
 
 @wp.func
 def _other_side(point: wp.vec3, size: wp.vec3) -> wp.vec3:
-    """Returns the direction out of an ellipsoid, from a point in it, that is locally the shortest
-    on the far side of its thinnest axis. Where there is none: any direction.
+    """Returns the direction of a locally shortest way out of an ellipsoid, from a point in it, on
+    the far side of its thinnest axis. Without such a way, any direction.
 
-    Another root of the equation behind `_distance`, beyond its largest pole.
+    It is another root of the equation in `_distance`, beyond its largest pole.
     """
     smallest = wp.vec3(wp.min(size))
     square = wp.cw_mul(size - smallest, size + smallest)
@@ -88,7 +88,7 @@ def _out(point: wp.vec3, size: wp.vec3, far: bool) -> wp.vec3:
 
 @wp.func
 def _extent(n: wp.vec3, size: wp.vec3) -> float:
-    """How far an ellipsoid extends along n, in its own frame."""
+    """Returns the extent of an ellipsoid along n, in its own frame."""
     return wp.length(wp.cw_mul(size, n))
 
 
@@ -101,7 +101,7 @@ def _segment_gap(n: wp.vec3, center: wp.vec3, axis: wp.vec3, length: float, size
 def _across(center: wp.vec3, axis: wp.vec3, size: wp.vec3, far: bool) -> wp.vec3:
     """Returns the direction across the axis in which the gap to a line is largest; see `_out`.
 
-    Seen along the axis, the ellipsoid is an ellipse and the line is a point.
+    In a projection along the axis, the ellipsoid is an ellipse and the line is a point.
     """
     t = wp.where(wp.abs(axis[1]) < 0.5, wp.vec3(0.0, 1.0, 0.0), wp.vec3(0.0, 0.0, 1.0))
     t = wp.normalize(wp.cross(axis, t))
@@ -121,7 +121,7 @@ def _across(center: wp.vec3, axis: wp.vec3, size: wp.vec3, far: bool) -> wp.vec3
 def _closest_of(center: wp.vec3, axis: wp.vec3, length: float, size: wp.vec3) -> wp.vec3:
     """Returns the point of a segment, `center` +- `length` times `axis`, closest to an
     ellipsoid."""
-    # A plain assignment would be another name for `length`, which changed with it in Warp.
+    # In Warp, a plain assignment would be another name for `length`, and would change it.
     low, high = -length, float(length)
     for _ in range(wp.static(HALVINGS)):
         middle = 0.5 * (low + high)
@@ -135,8 +135,8 @@ def _closest_of(center: wp.vec3, axis: wp.vec3, length: float, size: wp.vec3) ->
 
 @wp.func
 def _way_out(way: int, center: wp.vec3, axis: wp.vec3, length: float, size: wp.vec3) -> wp.vec3:
-    """Returns one of `_WAYS` directions that a segment through an ellipsoid may leave it in: with
-    an end first, or across the segment; each on the near and on the far side."""
+    """Returns one of `_WAYS` directions in which a segment through an ellipsoid may leave it: from
+    either end, or across the segment; each on the near and on the far side."""
     far = way >= 3
     if way % 3 == 2:
         return _across(center, axis, size, far)
@@ -154,7 +154,7 @@ def capsule_ellipsoid(
     ellipsoid_rot: wp.mat33,
     ellipsoid_size: wp.vec3,
 ) -> tuple[wp.vec2, mat23f, mat23f]:
-    """In the place of MJX-Warp's `capsule_box`: one contact, and none in the second place."""
+    """Replaces MJX-Warp's `capsule_box`: one contact, and an empty second one."""
     center = wp.transpose(ellipsoid_rot) @ (capsule_pos - ellipsoid_pos)
     axis = wp.transpose(ellipsoid_rot) @ capsule_axis
     point = _closest_of(center, axis, capsule_half_length, ellipsoid_size)
@@ -179,7 +179,7 @@ def capsule_ellipsoid(
 
 @wp.func
 def _between(n: wp.vec3, gap: float, size: wp.vec3) -> wp.vec3:
-    """Returns where the contact is: half the gap from the ellipsoid."""
+    """Returns the position of the contact: half the gap from the ellipsoid."""
     return wp.cw_mul(wp.cw_mul(size, size), n) / _extent(n, size) + 0.5 * gap * n
 
 
@@ -187,7 +187,7 @@ def _between(n: wp.vec3, gap: float, size: wp.vec3) -> wp.vec3:
 def _touching(
     n: wp.vec3, gap: float, pos: wp.vec3, rot: wp.mat33, size: wp.vec3
 ) -> tuple[int, vec8f, mat83f, wp.vec3]:
-    """One contact, in the manner of `box_box`."""
+    """Returns one contact in the form of `box_box`."""
     distance, place = vec8f(wp.static(MJ_MAXVAL)), mat83f()
     distance[0] = gap
     place[0] = rot @ _between(n, gap, size) + pos
@@ -212,10 +212,10 @@ def ellipsoid_box(
     box_size: wp.vec3,
     margin: float,
 ) -> tuple[int, vec8f, mat83f, wp.vec3]:
-    """In the place of MJX-Warp's `box_box`: one contact, with a face, an edge or a corner.
+    """Replaces MJX-Warp's `box_box`: one contact, with a face, an edge or a corner.
 
-    The gap is largest along the normal of a face, or along that of the ellipsoid where an edge,
-    corners included, is closest to it.
+    The gap is largest along the normal of a face, or along the ellipsoid's normal at the point
+    closest to an edge, ends included.
     """
     center = wp.transpose(ellipsoid_rot) @ (box_pos - ellipsoid_pos)
     axes = wp.transpose(ellipsoid_rot) @ box_rot
@@ -240,7 +240,7 @@ def ellipsoid_box(
         gap = _box_gap(n, ellipsoid_size, center, axes, box_size)
         normal = wp.where(gap > best, n, normal)
         best = wp.max(gap, best)
-        # An ellipsoid within the box leaves it over an edge that is far from it.
+        # A center inside of the box may leave it over an edge that is far from it.
         if best < 0.0:
             for way in range(wp.static(_WAYS)):
                 other = _way_out(way, middle, axis, box_size[i], ellipsoid_size)
@@ -266,7 +266,7 @@ def ellipsoid_ellipsoid(
     other_size: wp.vec3,
     margin: float,
 ) -> tuple[int, vec8f, mat83f, wp.vec3]:
-    """In the place of MJX-Warp's `box_box`: one contact, by Newton's method over directions."""
+    """Replaces MJX-Warp's `box_box`: one contact, by Newton's method over directions."""
     center = wp.transpose(rot) @ (other_pos - pos)
     axes = wp.transpose(rot) @ other_rot
     first = wp.diag(wp.cw_mul(size, size))
@@ -283,7 +283,7 @@ def ellipsoid_ellipsoid(
         t = wp.normalize(wp.cross(n, t))
         s = wp.cross(n, t)
         a, b, c = wp.dot(t, curvature @ t), wp.dot(t, curvature @ s), wp.dot(s, curvature @ s)
-        # On the sphere the curvature gains the gap, unless it would no longer be positive.
+        # On the sphere of directions, the gap adds to the curvature, which must stay positive.
         if a + gap > 0.0 and (a + gap) * (c + gap) > b * b:
             a += gap
             c += gap

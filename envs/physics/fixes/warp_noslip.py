@@ -1,14 +1,14 @@
-"""MJX-Warp's noslip solver with C MuJoCo's results: in its order, and within float32.
+"""MJX-Warp's noslip solver with C MuJoCo's order of contacts and less rounding.
 
-The noslip solver makes a few Gauss-Seidel sweeps over the frictional constraints, too few to
-converge, so that its result depends on their order. C MuJoCo visits contacts by bodies, then by
-geoms; MJX-Warp as its threads happened to write them, which on a GPU is another order each time.
+The noslip solver makes a few Gauss-Seidel sweeps over the frictional constraints. They do not
+converge, so the result depends on the order. C MuJoCo sorts contacts by bodies, then by geoms.
+MJX-Warp takes them as its threads wrote them, which on a GPU is another order each time.
 
-It also computes the accelerations anew, before and after, from those without constraints. These
-may be a hundred times larger, and what float32 loses of them is more than a sweep changes. The
-main solver's accelerations are at hand; only what the sweeps change is added to them here.
+MJX-Warp also computes the accelerations again, before and after, from those without constraints.
+These may be a hundred times larger, and their rounding error in float32 is larger than the change
+by a sweep. The solver here adds the changes by the sweeps to the main solver's accelerations.
 
-docs/upstream/mjx-warp-noslip.md tells what each of both costs.
+docs/upstream/mjx-warp-noslip.md has the size of both errors.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _original = solver.noslip
 def _precedes(
     first: int, second: int, geoms: wp.array[wp.vec2i], body_of_geom: wp.array[int]
 ) -> bool:
-    """Whether C MuJoCo has one contact before another: by the lower body, the higher body, the
-    first geom, the second geom, and as its collider found them."""
+    """Whether C MuJoCo has one contact before another. It sorts them by the lower body, the higher
+    body, the first geom, the second geom, and the order of its collider."""
     a, b = geoms[first], geoms[second]
     a0, a1 = body_of_geom[a[0]], body_of_geom[a[1]]
     b0, b1 = body_of_geom[b[0]], body_of_geom[b[1]]
@@ -102,7 +102,7 @@ def _sweep(
     effects: wp.array3d[float],
     blocks: wp.array2d[vec5],
     scales: wp.array[float],
-    # beyond those of the kernel that this one stands for
+    # in addition to the arguments of the original kernel
     is_sparse: bool,
     sleep: bool,
     contact_rows: wp.array2d[int],
@@ -204,7 +204,7 @@ def _sweep(
 
 
 def noslip(model: Any, data: Any) -> None:
-    """In the place of MJX-Warp's `solver.noslip`; see there for the arguments."""
+    """Replaces MJX-Warp's `solver.noslip`; see there for the arguments."""
     order = wp.empty((data.nworld, data.njmax), dtype=int)
     count = wp.empty((data.nworld,), dtype=int)
     contact_rows = data.contact.efc_address
@@ -226,7 +226,7 @@ def noslip(model: Any, data: Any) -> None:
     more += [contact_rows, order, count]
 
     def launch(kernel: Any, dim: Any, inputs: list[Any], outputs: list[Any]) -> None:
-        if outputs[0] is data.qacc:  # computed anew: not to be kept
+        if outputs[0] is data.qacc:  # computed again, and discarded
             outputs = [wp.empty_like(data.qacc), *outputs[1:]]
         wp.launch(kernel, dim, [*inputs, *more] if kernel is _sweep else inputs, outputs)
 
@@ -239,7 +239,7 @@ def noslip(model: Any, data: Any) -> None:
 
 @contextlib.contextmanager
 def corrected_noslip() -> Iterator[None]:
-    """MJX-Warp that launches inside uses `noslip`."""
+    """MJX-Warp uses `noslip` in launches inside."""
     solver.noslip = noslip
     try:
         yield

@@ -1,6 +1,6 @@
-"""`fpmd bench campaign`: many benchmarks in order of value, each in a process of its own.
+"""`fpmd bench campaign`: many benchmarks in order of value, each in its own process.
 
-`cells.py` reads the file of a campaign. `run.py` goes through its cells until the time is up:
-`command.py` runs one process, `parts.py` sizes runs of several seeds, `store.py` keeps the results.
-`table.py` shows them. `cache.py` takes compiled programs to the next machine.
+`cells.py` reads the file of a campaign. `run.py` runs its cells until the time is up: `command.py`
+runs one process, `parts.py` sizes runs of several seeds, `store.py` keeps the results. `table.py`
+shows them. `cache.py` carries compiled programs to the next machine.
 """

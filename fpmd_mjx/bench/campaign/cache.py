@@ -1,4 +1,4 @@
-"""Compiled programs in files, so that another machine with the same card need not compile them."""
+"""Packs compiled programs into files, for another machine with the same card."""
 
 import io
 import os
@@ -13,12 +13,12 @@ from fpmd_mjx.run.display import console
 
 PIECE = 15 * 2**20
 MOST = 3 * PIECE
-"""Bytes of a file, and of all files: below what many tools take at once. What was compiled last has
-its place first."""
+"""Most bytes of one file, and of all files: below the limits of many tools. The newest programs
+come first."""
 
 
 def folders() -> dict[str, Path]:
-    """Where compilers keep what they made, by the name that it has in an archive."""
+    """The folders of the compile caches, by their name in an archive."""
     home = Path.home()
     return {
         "xla": compile_cache(),
@@ -28,7 +28,7 @@ def folders() -> dict[str, Path]:
 
 
 def pack(path: Path) -> None:
-    """Writes the caches to PATH.000, PATH.001, ..., replacing what an earlier call left there."""
+    """Writes the caches to PATH.000, PATH.001, ..., in place of those of an earlier call."""
     archive, left_out = io.BytesIO(), 0
     found = [(name, file) for name, folder in folders().items() for file in folder.rglob("*")]
     newest = sorted((pair for pair in found if pair[1].is_file()), key=_age)
@@ -54,7 +54,7 @@ def pack(path: Path) -> None:
 
 
 def unpack(path: Path) -> None:
-    """Adds what `pack` wrote to the caches of this machine, as far as it is there and sound.
+    """Adds the files that `pack` wrote to the caches of this machine, up to the first damage.
 
     Raises ConfigError if there is no such file.
     """
@@ -71,8 +71,8 @@ def unpack(path: Path) -> None:
                     tar.extract(member.replace(name=rest), folders()[root], filter="data")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         console.print(
-            f"--cache {path} is damaged, or a piece of it is missing ({error}): what comes after "
-            "that is compiled here.",
+            f"--cache {path} is damaged, or a piece of it is missing ({error}): the programs after "
+            "that point are compiled here.",
             markup=False,
             soft_wrap=True,
         )

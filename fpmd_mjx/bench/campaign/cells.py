@@ -14,10 +14,10 @@ from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import ConfigError
 
 ROUNDS = 3
-"""Turns of a cell that does not say how many it takes."""
+"""Rounds of a cell that does not give a number."""
 
 TOY_SECONDS, TOY_LIMIT = 40.0, 300.0
-"""Estimate and limit of a cell in a rehearsal, with two cores that other work may share."""
+"""Estimate and limit of a cell in a rehearsal, on two cores that may be shared with other work."""
 
 REHEARSAL = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
@@ -38,14 +38,14 @@ class Cell:
         name: of its result file; letters, digits, `.`, `_` and `-`.
         title: what it measures, for people.
         words: benchmarks and `key=value`, as `fpmd bench` takes them.
-        rounds: turns of each measurement.
-        seconds: what the whole command takes, estimated on paper.
+        rounds: of each measurement.
+        seconds: estimate for the whole command, before any measurement.
         limit: seconds after which the command is interrupted.
         env: added to the environment of its process.
-        needs: packages without which it cannot run.
-        seeds: how many seeds it trains in all, in as many parts as the time asks for, each with
-            `seed`, `seeds` and `limit` added to its words; 0 where the command says it itself.
-        figures: label -> metric of its row in the table; `*` in a metric stands for every seed.
+        needs: modules without which it cannot run.
+        seeds: the number of seeds to train, in as many parts as the time requires. Each part adds
+            `seed`, `seeds` and `limit` to the words. 0 if the words themselves give the seeds.
+        figures: label -> metric of its row in the table; `*` in a metric matches every seed.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Campaign:
-    """description: one line for people; cells: in order of value; readme: names of those that the
-    README shows; toy: whether it is at the size of a rehearsal."""
+    """description: one line of text; cells: in order of value; readme: names of the cells that the
+    README shows; toy: whether it has the size of a rehearsal."""
 
     name: str
     description: str
@@ -75,9 +75,9 @@ class Campaign:
 def load(name: str, toy: bool = False) -> Campaign:
     """Reads a campaign.
 
-    toy: at the size of a rehearsal, and only one cell of all that then have the same command.
+    toy: at the size of a rehearsal. Of cells that have the same command then, only one is kept.
 
-    Raises ConfigError if there is none of that name, or the file says what nothing reads.
+    Raises ConfigError if there is no campaign of that name, or its file has an error.
     """
     path = configs.group_file("campaign", name)
     tree = yaml.safe_load(path.read_text())
@@ -108,9 +108,9 @@ def load(name: str, toy: bool = False) -> Campaign:
 
 
 def matching(cells: tuple[Cell, ...], patterns: list[str]) -> set[str]:
-    """Names of the cells that `patterns`, names or globs such as `rates-*`, choose.
+    """Names of the cells that match `patterns`, which are names or globs such as `rates-*`.
 
-    Raises ConfigError for a pattern that chooses none.
+    Raises ConfigError for a pattern without a match.
     """
     names = [cell.name for cell in cells]
     chosen: set[str] = set()
@@ -124,7 +124,7 @@ def matching(cells: tuple[Cell, ...], patterns: list[str]) -> set[str]:
 
 
 def _toy(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a rehearsal, the campaign's own unless the cell has some; null drops a key."""
+    """Settings of a rehearsal: the cell's if it has some, else the campaign's. null drops a key."""
     return entry.get("toy", tree["toy"])
 
 
@@ -150,8 +150,8 @@ def _cells(entry: Mapping[str, Any], toy: Mapping[str, Any] | None) -> Iterator[
 
 
 def _values(each: Any) -> Iterator[dict[str, Any]]:
-    """The values that the braces of an entry take: of a mapping every combination, of a list its
-    items."""
+    """The values for the braces of an entry: every combination of a mapping, or the items of a
+    list."""
     if isinstance(each, list):
         yield from each
         return
@@ -160,14 +160,16 @@ def _values(each: Any) -> Iterator[dict[str, Any]]:
 
 
 def _env(env: dict[str, str], toy: Any) -> dict[str, str]:
-    """The environment of a cell. A rehearsal leaves out flags for GPUs, and XLA's optimizations: it
-    compiles toys in half the time then. Its cells may share a GPU, and leave memory to each other.
+    """The environment of a cell; in a rehearsal with `REHEARSAL`.
+
+    Without XLA's optimizations, toys compile in half the time. Without preallocation, two cells can
+    share a GPU.
     """
     return env if toy is None else env | REHEARSAL
 
 
 def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:
-    """`words` with other values of the keys in `settings`; null drops a key, or a benchmark."""
+    """`words` with the values in `settings` in place of theirs; null drops a key or a benchmark."""
 
     def stays(word: str) -> bool:
         key, equals, _ = word.partition("=")

@@ -1,4 +1,4 @@
-"""One command of a campaign: its process, its end, and the reason of a failure."""
+"""One command of a campaign: its process, its end, and the reason for a failure."""
 
 import os
 import re
@@ -11,13 +11,13 @@ from typing import Any
 from fpmd_mjx.bench.campaign.store import Status
 
 GRACE = 15.0
-"""Seconds that an interrupted command has to write what it measured."""
+"""Seconds that an interrupted command has to write its results."""
 
 OUT_OF_MEMORY = (
     *("RESOURCE_EXHAUSTED", "out of memory", "Failed to allocate", "MemoryError", "bad_alloc"),
     "killed by SIGKILL",
 )
-"""What XLA, CUDA, Warp, Python, C++ and the system say of too little of it."""
+"""Signs of too little memory in the messages of XLA, CUDA, Warp, Python, C++ and the system."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def execute(
 ) -> tuple[int, bool]:
     """Runs a command to its end, or for `limit` seconds, with its output in `log`.
 
-    Returns its exit code, and whether it ended in time. A command that is stopped is
-    interrupted, so that it can write what it has, and killed with all its processes `GRACE` seconds
-    later. It ends with this process, however that ends. While it runs it is one of `running`.
+    Returns its exit code, and whether it ended in time. To stop a command, it is interrupted, so
+    that it can write its results, and killed with all its processes `GRACE` seconds later. While it
+    runs, `running` holds its process.
     """
     with (
         log.open("w") as output,
@@ -76,12 +76,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def failure(status: int, output: str) -> str:
-    """Why a command failed, in one line. status: its exit code; output: all that it printed."""
+    """The reason for a failure in one line. status: the exit code; output: the command's output."""
     stripped = (line.strip() for line in output.splitlines())
     frame = r"@ |\*\*\* |PC: "  # of a stack in C
     lines = [line for line in stripped if line and not re.match(frame, line)]
     errors = [line for line in lines if re.match(r"(fpmd|[\w.]*(Error|Exception))(:|$)", line)]
-    # A process that the command starts tells its own error first, unless it is killed.
+    # A child of the command prints its own error first, unless it is killed.
     own = [line for line in errors if "failed in its own process" not in line]
     if errors and errors[-1].endswith(f"status {-signal.SIGKILL}"):
         status = -signal.SIGKILL
@@ -94,5 +94,5 @@ def failure(status: int, output: str) -> str:
 
 
 def out_of_memory(reason: str | None) -> bool:
-    """Whether a command failed for want of memory, by the reason that `failure` gives."""
+    """Whether a command failed for lack of memory, judging by the reason of `failure`."""
     return reason is not None and any(sign in reason for sign in OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""How many seeds of a cell train side by side, by what the parts before took."""
+"""The number of seeds of a cell that train side by side, from the times of earlier parts."""
 
 import math
 from typing import Any
@@ -9,21 +9,23 @@ from fpmd_mjx.bench.target import PROJECTED
 
 
 def part_seconds(ended: Ended, count: int, projected: float | None) -> float | None:
-    """Seconds that a part of `count` seeds takes, infinite where it does not fit into memory, as
-    far as its end tells; None where it tells nothing, such as an error."""
+    """Seconds of a part of `count` seeds, judging by its end.
+
+    Infinite if it does not fit into memory. None if its end tells nothing, such as an error.
+    """
     if projected is not None:
         return projected
     if ended.status == "measured":
         return ended.seconds
     if count > 1 and out_of_memory(ended.reason):
         return math.inf
-    # It had not even run for long enough to be projected.
+    # It was stopped before its time could be projected.
     stopped = ended.reason is not None and ended.reason.startswith("stopped after")
     return 1.5 * ended.seconds if stopped else None
 
 
 def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
-    """The first run of consecutive seeds, of `seeds`, that no part has trained to the end."""
+    """The first block of consecutive seeds, among `seeds`, that no part has trained to the end."""
     done = {
         seed
         for part in parts
@@ -42,9 +44,10 @@ def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
 def seeds_at_once(
     cell: Cell, parts: list[dict[str, Any]], missing: int, within: float
 ) -> int | None:
-    """How many seeds to train side by side: the most, of `missing`, that fit into `within` seconds.
+    """The number of seeds to train side by side: at most `missing`, and within `within` seconds.
 
-    Sized by the parts before, or on paper; see `scaled`. None if not even one seed fits.
+    Estimated with `scaled` from the earlier parts, or else from the cell's estimate. None if not
+    even one seed fits.
     """
     sizes = {part["seeds"]: part["seconds"] for part in parts}
     measured = {seeds: x for seeds, x in sizes.items() if x is not None and math.isfinite(x)}
@@ -61,13 +64,16 @@ def seeds_at_once(
 
 
 def scaled(seconds: float, seeds: int, others: int) -> float:
-    """Seconds of a run of `others` seeds, where `seeds` take `seconds`: a third of it, compilation
-    and launches, hardly depends on their number."""
+    """Seconds of a run of `others` seeds if one of `seeds` takes `seconds`.
+
+    A third of the time, compilation and launches, hardly depends on the number of seeds.
+    """
     return seconds * max(others / seeds, (1 + 2 * others / seeds) / 3)
 
 
 def projection(results: list[dict[str, Any]]) -> float | None:
-    """Seconds that a run would have taken, where it ended early for taking too long."""
+    """Projected seconds of a run that ended early because it would have taken too long, else
+    None."""
     for result in results:
         for cell in result["cells"]:
             if PROJECTED in cell["metrics"]:

@@ -1,4 +1,4 @@
-"""Runs the cells of a campaign one after the other, in the time there is."""
+"""Runs the cells of a campaign one after the other, within a time limit."""
 
 import fcntl
 import importlib.util
@@ -32,39 +32,39 @@ from fpmd_mjx.run.process import child_environment
 from fpmd_mjx.run.signals import Interrupted
 
 ROOT = configs_dir().parent if (configs_dir().parent / "pyproject.toml").exists() else Path()
-"""The checkout; where the package is installed without one, the working directory."""
+"""The checkout, or the working directory if the package is installed without a checkout."""
 
 RESULTS = ROOT / "benchmarks" / "gpu"
-"""Where results are committed: a folder for each kind of card."""
+"""The folder of committed results, with a folder for each kind of card."""
 
 _DISTRIBUTIONS = {"warp": "warp-lang", "mujoco_playground": "playground", "brax": "brax"}
-"""Packages that some cells need: their module, and their name in `provenance.versions`."""
+"""Modules that some cells need, and the names of their packages in `provenance.versions`."""
 
 INTERRUPTED = ("interrupted", "killed with its campaign", "the campaign's time was up")
-"""Reasons of attempts that nothing was wrong with."""
+"""Reasons of attempts that were stopped without an error."""
 
 LOCKS = Path(tempfile.gettempdir())
-"""Where a campaign says that it has a card."""
+"""The folder of the locks by which a campaign holds a card."""
 
 PACKING = 15.0
-"""Seconds at the end of a campaign that writes its compile caches."""
+"""Seconds to write the compile caches at the end of a campaign."""
 
 CHILD = "fpmd_mjx"
-"""The module of the processes that measure, with the command line of `fpmd`."""
+"""The module that the measuring processes run, with the command line of `fpmd`."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of a campaign.
+    """Options of a campaign.
 
     Attributes:
-        out: folder of the results, one folder a card in it; None: `RESULTS`, or a folder under
-            runs/ for a rehearsal.
-        minutes: after which the campaign ends; None: when all is measured.
-        only: names or globs of cells, the others are left alone; none: all.
-        again: names or globs of cells to measure although their result is there.
+        out: folder of the results, with a folder for each card. None: `RESULTS`, or runs/rehearsal
+            for a rehearsal.
+        minutes: time after which the campaign ends. None: when everything is measured.
+        only: names or globs of the cells to measure; empty: all.
+        again: names or globs of cells to measure even if they have a result.
         rehearse: toy sizes, on any device.
-        dry_run: say what would be measured, measure nothing.
+        dry_run: print the cells that would be measured, and measure nothing.
         cache, keep_cache: see `cache.unpack` and `cache.pack`.
     """
 
@@ -79,11 +79,11 @@ class Options:
 
 
 def run_campaign(name: str, options: Options) -> int:
-    """Measures what is missing, prints a line a cell, and returns how many cells failed or ended
-    early.
+    """Measures the missing cells, prints a line for each, and returns the number of cells that
+    failed or ended early.
 
-    Raises ConfigError where nothing can be measured, and Interrupted at SIGINT or SIGTERM, when
-    what was measured until then is kept.
+    Raises ConfigError if nothing can be measured. Raises Interrupted at SIGINT or SIGTERM, after it
+    has kept the results so far.
     """
     end = math.inf if options.minutes is None else time.monotonic() + 60.0 * options.minutes
     if options.keep_cache is not None:
@@ -107,7 +107,7 @@ def run_campaign(name: str, options: Options) -> int:
     if options.dry_run:
         runner.announce(runner.queue(todo, again))
         return 0
-    # A rehearsal's figures mean nothing, so that it may share its device.
+    # A rehearsal may share its device, because its figures are not used.
     lock = store.folder / ".lock" if options.rehearse else LOCKS / f"fpmd-campaign-{where}.lock"
     with _alone(lock):
         runner.recover(campaign.cells)
@@ -120,7 +120,7 @@ def run_campaign(name: str, options: Options) -> int:
                     runner.run(queue, again)
         except KeyboardInterrupt:
             raise Interrupted(
-                signal.SIGINT, "campaign interrupted; the same command goes on from what is there"
+                signal.SIGINT, "campaign interrupted; the same command continues it"
             ) from None
         finally:
             if options.keep_cache is not None:
@@ -132,7 +132,7 @@ def run_campaign(name: str, options: Options) -> int:
 
 
 def write_tables(name: str) -> int:
-    """Writes the tables of this checkout anew, from the results in `RESULTS`."""
+    """Writes the tables of this checkout again, from the results in `RESULTS`."""
     campaign = cells.load(name)
     table.write(campaign, RESULTS)
     table.write_pages(campaign, ROOT)
@@ -140,8 +140,8 @@ def write_tables(name: str) -> int:
 
 
 def card() -> Iterator[fresh.Record]:
-    """Yields the device at hand and what drives it; for a process of its own, since whoever asks
-    holds most of a GPU's memory from then on."""
+    """Yields the device, its driver and the provenance. Runs in its own process, because asking for
+    a GPU takes most of its memory."""
     import jax
 
     device = jax.local_devices()[0]
@@ -159,11 +159,11 @@ def driver() -> str | None:
 
 
 class Runner:
-    """A campaign under way. failures: cells so far that failed or ended early."""
+    """A running campaign. failures: number of cells so far that failed or ended early."""
 
     def __init__(self, store: Store, card: dict[str, Any], program: str, end: float) -> None:
-        """card: of `card`; program: of `program_id`; end: when to be done, of the monotonic
-        clock."""
+        """card: the record of `card`; program: as of `program_id`; end: `time.monotonic()` at which
+        to be done."""
         self.failures = 0
         self._stopping = False
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -172,15 +172,15 @@ class Runner:
         self._provenance = {key: card[key] for key in keys}
 
     def recover(self, all_cells: tuple[Cell, ...]) -> None:
-        """Keeps what a campaign that was killed had measured of the cell that it was in."""
+        """Keeps the results of a cell during which its campaign was killed."""
         for cell in all_cells:
             if results := self._store.written(cell):
                 self._keep(cell, results, INTERRUPTED[1], 0.0)
                 _say("found", cell, "measured in part by a campaign that was killed")
 
     def _keep(self, cell: Cell, results: list[dict[str, Any]], reason: str, seconds: float) -> None:
-        """Keeps what the process of a cell had written when the campaign ended, beside the seeds
-        that were there before."""
+        """Keeps the results of a cell during which the campaign ended, beside the seeds that were
+        complete before."""
         measured_with = {key: results[0][key] for key in ("versions", "commit")} if results else {}
         ours = all(self._provenance[key] == value for key, value in measured_with.items())
         record = self._record(cell, "partial" if results else "failed", reason, results, seconds)
@@ -195,8 +195,11 @@ class Runner:
         self._store.write(record)
 
     def queue(self, wanted: list[Cell], again: set[str]) -> list[Cell]:
-        """What to measure, in the campaign's order: first what has no result, was interrupted, or
-        is to be measured again; then what has a result of another program, or failed."""
+        """The cells to measure, each group in the campaign's order.
+
+        First come cells without a result, interrupted ones and those in `again`; then cells that
+        failed or have a result of another program.
+        """
         ranks = {cell.name: self._rank(cell, cell.name in again) for cell in wanted}
         for cell in wanted:
             if ranks[cell.name] is None:
@@ -213,12 +216,12 @@ class Runner:
         return 1 if complete or self._store.open(cell.name) else 0
 
     def _attempt(self, cell: Cell) -> Record | None:
-        """The last attempt, where it was not complete and had today's program and command."""
+        """The last attempt, if it was not complete and had the current program and command."""
         attempt = self._store.open(cell.name)
         return attempt if attempt and self._is_current(cell, attempt) else None
 
     def _is_current(self, cell: Cell, record: Record) -> bool:
-        """Whether a record has today's program, command and versions of what the cell needs."""
+        """Whether a record has the current program, command and versions of the modules needed."""
         now, then = self._provenance["versions"], record.provenance["versions"]
         names = [_DISTRIBUTIONS.get(need, need) for need in cell.needs]
         return (
@@ -228,19 +231,19 @@ class Runner:
         )
 
     def announce(self, queue: list[Cell]) -> None:
-        """Prints what would be measured, and how long it would take."""
+        """Prints the cells that would be measured, and the estimated time."""
         for cell in queue:
             _say("would run", cell, f"about {self._estimate(cell):.0f} s: {_shown(cell)}")
         total = sum(map(self._estimate, queue))
         console.print(f"{len(queue)} cells, about {clock(total)}", markup=False)
 
     def run(self, queue: list[Cell], again: set[str]) -> None:
-        """Measures, and keeps each result the moment it is there."""
+        """Measures the cells, and keeps each result as soon as it is there."""
         for cell in queue:
             self._run(cell, cell.name in again)
 
     def rehearse(self, queue: list[Cell], again: set[str]) -> None:
-        """`run`, two cells at a time: their figures mean nothing, and tracing takes one core."""
+        """`run`, two cells at a time: their figures are not used, and tracing takes one core."""
         pool = ThreadPoolExecutor(2)
         try:
             for _ in pool.map(lambda cell: self._run(cell, cell.name in again), queue):
@@ -266,18 +269,18 @@ class Runner:
 
     @property
     def _left(self) -> float:
-        """Seconds for a command, which may take `GRACE` more if it must be stopped."""
+        """Seconds left for a command, which takes up to `GRACE` more if it must be stopped."""
         return self._end - command.GRACE - time.monotonic()
 
     def _estimate(self, cell: Cell) -> float:
-        """Seconds of a whole cell: as long as it took before on this kind of card, even where it
-        did not end."""
+        """Seconds of a whole cell: the time that it took before on this kind of card, even if it
+        did not end, or else the cell's estimate."""
         complete, attempt = self._store.complete(cell.name), self._store.open(cell.name)
         known = complete.seconds if complete else cell.seconds
         return max(known, attempt.seconds if attempt else 0.0)
 
     def _run_once(self, cell: Cell) -> bool:
-        """Returns whether the result is complete."""
+        """Runs a cell without parts. Returns whether the result is complete."""
         words = [self._limited(word) for word in cell.words]
         ended = self._command(cell, words)
         record = self._record(cell, ended.status, ended.reason, ended.results, ended.seconds)
@@ -286,21 +289,23 @@ class Runner:
         return ended.status == "measured"
 
     def _limited(self, word: str) -> str:
-        """A `limit=SECONDS` that leaves time to end, where less is left."""
+        """`word`; a `limit=SECONDS` is lowered to the time left."""
         key, _, value = word.partition("=")
         if key == "limit" and self._left - command.GRACE < float(value):
             return f"limit={max(self._left - command.GRACE, 1.0):.0f}"
         return word
 
     def _run_seeds(self, cell: Cell, again: bool) -> bool:
-        """Trains the seeds that are missing, as many at a time as fit; a part that turns out to
-        take longer than its limit ends early, and is followed by a smaller one. Returns False
-        where a part went wrong."""
+        """Trains the missing seeds, as many at a time as fit.
+
+        A part that would exceed its limit ends early, and a smaller one follows. Returns False if a
+        part failed.
+        """
         attempt = None if again else self._attempt(cell)
         results = attempt.results if attempt else []
         parts = attempt.parts if attempt else []
         while missing := missing_seeds(cell.seeds, parts):
-            within = min(cell.limit, self._left) - command.GRACE  # so that it can end by itself
+            within = min(cell.limit, self._left) - command.GRACE  # leaves time to end by itself
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
                 needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
@@ -402,12 +407,12 @@ class Runner:
 
 
 def _part(seed: int, seeds: int, limit: float) -> list[str]:
-    """Words of a part of a cell's seeds."""
+    """The words that a part adds to those of its cell."""
     return [f"seed={seed}", f"seeds={seeds}", f"limit={limit:.0f}"]
 
 
 def _shown(cell: Cell) -> str:
-    """The command of a whole cell."""
+    """The command of a whole cell, as text."""
     env = [f"{key}={shlex.quote(value)}" for key, value in cell.env.items()]
     more = _part(0, cell.seeds, cell.limit) if cell.seeds else []
     words = shlex.join(
@@ -427,7 +432,10 @@ def _say(what: str, cell: Cell, text: str) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Two campaigns that share a card would measure each other. path: of the lock."""
+    """Holds a lock, because two campaigns on one card would disturb each other. path: its file.
+
+    Raises ConfigError if another campaign holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -441,7 +449,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C."""
+    """Makes SIGTERM act like Ctrl-C."""
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt

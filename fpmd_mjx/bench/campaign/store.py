@@ -1,8 +1,8 @@
-"""What a campaign has measured on one kind of card: a JSON file for each cell.
+"""The results of a campaign on one kind of card: a JSON file for each cell.
 
-`CELL.json` is a complete result. `CELL.open.json` is one that is not: interrupted, out of time or
-failed, with the reason and what was measured until then. `CELL.running.json` is what the process of
-a cell has written so far. A complete result is only ever replaced by another one.
+`CELL.json` is a complete result. `CELL.open.json` is an incomplete one (interrupted, out of time or
+failed) with the reason and the results so far. `CELL.running.json` is the file of the process that
+measures the cell. Only another complete result replaces a complete one.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from fpmd_mjx.run import provenance
 Status = Literal["measured", "partial", "failed"]
 
 _DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
-"""Packages whose version is part of a program. Python's counts to the minor release."""
+"""Packages whose versions are part of a program, Python's up to the minor release."""
 
 _OF_NO_RESULT = (
     r"fpmd_mjx/(bench/campaign/|cli\.py|evaluation/video\.py|report/|run/(display|render|suite)\.py)"
     r"|envs/(devtools/|render/video\.py)|(fpmd_mjx/)?configs/(campaign|suite)/"
 )
-"""Files that no result of a campaign depends on."""
+"""Files that do not affect the results of a campaign."""
 
 
 @dataclass
@@ -36,18 +36,18 @@ class Record:
 
     Attributes:
         cell: its name.
-        status: measured: complete; partial: some of it; failed: none of it, or not as asked.
+        status: "measured": complete; "partial": with some results; "failed": without valid results.
         reason: why it is not complete, else None.
         program: see `program_id`.
-        command: of the whole cell; each of `results` has the one that ran.
+        command: that of the whole cell; each of `results` has the command that ran.
         provenance: device, driver, versions and commit.
-        seconds: wall seconds of the command, of all parts.
+        seconds: wall seconds of the command, or of all parts that ended.
         date: when it ended, UTC.
-        results: what `fpmd bench` wrote, one for each part that ended.
-        parts: of a cell with `seeds`: `seed`, the first one; `seeds`, how many; `seconds` of wall
-            time; `ended`, or else `seconds` is what they would have taken, null where they did not
-            fit into memory.
-        unfinished: what a part wrote that did not end.
+        results: the JSON of `fpmd bench`, one for each part that ended.
+        parts: those of a cell with `seeds`. `seed`: the first seed; `seeds`: their number; `ended`:
+            whether the part ended; `seconds`: its wall seconds, or the projected ones of a part
+            that did not end, null if it did not fit into memory.
+        unfinished: the JSON of a part that did not end.
     """
 
     cell: str
@@ -64,18 +64,18 @@ class Record:
 
     @property
     def kept(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether it has results or parts to keep."""
         return bool(self.results or self.parts or self.unfinished)
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Metrics of all parts and of all points of their grids: name, with the label of the point
-        behind it where there are several -> number, quartiles or table."""
+        """Metrics of all parts and of all points of their grids: name[label] -> number, quartiles
+        or table. A grid of one point has no label."""
         return metrics(self.results)
 
 
 def metrics(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Metrics of what `fpmd bench` wrote; see `Record.metrics`."""
+    """Metrics in the JSON of `fpmd bench`; see `Record.metrics`."""
     found: dict[str, Any] = {}
     for result in results:
         for cell in result["cells"]:
@@ -85,14 +85,14 @@ def metrics(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class Store:
-    """The results of one kind of card, in `folder`, over those that others left in `known`."""
+    """The results of one kind of card in `folder`. Those in `known` count for cells without one."""
 
     def __init__(self, folder: Path, known: Path | None = None) -> None:
         self.folder = folder
         self._folders = [folder] + ([known] if known and known != folder else [])
 
     def running(self, cell: Cell) -> Path:
-        """Where the process of a cell writes."""
+        """The file that the process of a cell writes."""
         return self.folder / f"{cell.name}.running.json"
 
     def complete(self, cell: str) -> Record | None:
@@ -100,14 +100,14 @@ class Store:
         return self._read(f"{cell}.json")
 
     def open(self, cell: str) -> Record | None:
-        """The last attempt, where it was not complete and nothing complete came after it."""
+        """The last attempt, if it was not complete and no complete one came after it."""
         attempt, complete = self._read(f"{cell}.open.json"), self.complete(cell)
         return None if attempt and complete and attempt.date < complete.date else attempt
 
     def write(self, record: Record) -> None:
-        """Keeps the record of a cell that has ended, complete or not.
+        """Writes the record of a cell that has ended, complete or not.
 
-        An attempt without a result leaves those of the one before, and its own reason.
+        An attempt without results keeps those of the attempt before it, and adds its own reason.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         before = self.open(record.cell)
@@ -123,7 +123,7 @@ class Store:
         (self.folder / f"{record.cell}.running.json").unlink(missing_ok=True)
 
     def written(self, cell: Cell) -> list[dict[str, Any]]:
-        """What the process of a cell has written, a list of one or none."""
+        """The JSON that the process of a cell has written so far, a list of one or none."""
         path = self.running(cell)
         content = _json(path) if path.exists() else None
         return [content] if content and any(x["metrics"] for x in content["cells"]) else []
@@ -137,7 +137,7 @@ class Store:
 
 
 def _json(path: Path) -> Any:
-    """None for a file that is not JSON, such as one cut short by a full disk."""
+    """The content of a file; None if it is not JSON, such as after a full disk."""
     try:
         return json.loads(path.read_text())
     except ValueError:
@@ -145,15 +145,15 @@ def _json(path: Path) -> Any:
 
 
 def card_name(device: str) -> str:
-    """The folder of a kind of device: `NVIDIA H200` -> `nvidia-h200`."""
+    """The folder name of a kind of device: `NVIDIA H200` -> `nvidia-h200`."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def program_id(whole: bool = False) -> str:
-    """A name for the program that is measured: code, settings and the versions beneath it.
+    """A hash of the program that is measured: code, settings and versions of its packages.
 
-    Two checkouts with the same name measure the same, whatever their commits, documents and tests.
-    whole: with the campaign's own code and file, for a rehearsal of all of it.
+    Checkouts that differ only in commits, documents and tests have the same. whole: includes the
+    campaign's own code and file, for a rehearsal.
     """
     digest = hashlib.sha256()
     package, settings = Path(__file__).parents[2], configs.configs_dir()

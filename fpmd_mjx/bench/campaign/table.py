@@ -1,4 +1,4 @@
-"""A campaign's results as Markdown: a row a figure, a column a card."""
+"""The results of a campaign as Markdown: a row for each figure, a column for each card."""
 
 import fnmatch
 import math
@@ -16,23 +16,23 @@ from fpmd_mjx.report.statistics import interval
 NOT_MEASURED = "not measured"
 
 PAGES = {"README.md": True, "docs/gpu.md": False}
-"""Pages that show the results in benchmarks/gpu, and whether only what is for the README."""
+"""Pages that show the results in benchmarks/gpu; True: only the cells for the README."""
 
 BLOCK = "benchmarks/gpu"
-"""Name of the part of a page that is generated; see `block`."""
+"""Name of the generated part of a page; see `block`."""
 
 _PREFIXES = {12: "T", 9: "G", 6: "M", 0: "", -3: "m", -6: "µ", -9: "n"}
 
 
 def write(campaign: Campaign, folder: Path) -> None:
-    """Writes table.md in `folder`, of all its cards."""
+    """Writes table.md in `folder`, with all its cards."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(render(campaign, folder))
 
 
 def write_pages(campaign: Campaign, root: Path) -> None:
-    """Writes the tables in `PAGES` of a checkout anew, from its benchmarks/gpu; pages that are not
-    there, as where the package is installed without a checkout, are left out."""
+    """Updates the tables in the `PAGES` of a checkout, from its benchmarks/gpu. Skips missing
+    pages: a package that is installed without a checkout has none."""
     for name, readme in PAGES.items():
         page = root / name
         if page.exists():
@@ -43,7 +43,7 @@ def write_pages(campaign: Campaign, root: Path) -> None:
 def render(campaign: Campaign, folder: Path, readme: bool = False) -> str:
     """Returns the table of a folder of results.
 
-    readme: only of the cells that the README shows, without notes.
+    readme: only the cells that the README shows, without notes.
     """
     stores = [Store(path) for path in sorted(folder.glob("*/")) if any(path.glob("*.json"))]
     cards = [_device(campaign, store) or store.folder.name for store in stores] or ["a GPU"]
@@ -74,8 +74,11 @@ def block(text: str, name: str, content: str) -> str:
 
 
 def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
-    """The rows of one cell. A figure that no card has is left out where another of its cell is
-    there: what it would tell is in the other one, or this kind of device does not tell it."""
+    """The rows of one cell.
+
+    A figure that no card has is left out: another figure has its content, or this kind of device
+    does not report it. A cell without figures keeps its first row.
+    """
     rows = [
         (label, [record and _shown(record, metric) for record in records])
         for label, metric in cell.figures.items()
@@ -89,16 +92,16 @@ def _rows(cell: Cell, records: list[Record | None]) -> list[str]:
 
 
 def _shown(record: Record, metric: str) -> str | None:
-    """The figure, and whether it is of an attempt that was not complete."""
+    """The figure, marked if the attempt was not complete. None if there is none."""
     shown = figure(record.metrics, metric)
     return f"{shown} (in part)" if shown and record.status != "measured" else shown
 
 
 def figure(metrics: Mapping[str, Any], name: str) -> str | None:
-    """The metric of that name for people, None where there is none.
+    """The metric of that name as text, None if there is none.
 
-    A name with `*` stands for all that match it, such as every seed: their mean, and the 95 %
-    Student t interval of several.
+    A name with `*` matches several metrics, such as those of all seeds. Shows their mean, and the
+    95 % Student t interval if there are at least two.
     """
     if "*" not in name:
         return quantity(_number(metrics[name])) if name in metrics else None
@@ -111,7 +114,7 @@ def figure(metrics: Mapping[str, Any], name: str) -> str | None:
 
 
 def quantity(value: float) -> str:
-    """A number with three digits: 183,000; 1.83 M; 4.2 µ."""
+    """A number with three significant digits: 183,000; 1.83 M; 4.2 µ."""
     if not math.isfinite(value):
         return "-"
     if value == int(value) and abs(value) < 1000:
@@ -127,7 +130,7 @@ def quantity(value: float) -> str:
 
 
 def _number(value: Any) -> float:
-    """The median of quartiles, or the number itself; JSON has null for what is not finite."""
+    """The median of quartiles, or the number itself. JSON's null is a number that is not finite."""
     value = value["median"] if isinstance(value, dict) else value
     return math.nan if value is None else float(value)
 
@@ -141,7 +144,7 @@ def _device(campaign: Campaign, store: Store) -> str | None:
 
 
 def _notes(campaign: Campaign, store: Store) -> list[str]:
-    """What was measured with, and what could not be measured and why."""
+    """The provenance of the complete results, and the reasons for the incomplete ones."""
     lines = []
     versions: dict[tuple[str, ...], list[str]] = {}
     for cell in campaign.cells:

@@ -1,1 +1,1 @@
-"""Peers: brax's SAC and PPO, as published, beside this program on MuJoCo Playground's tasks."""
+"""Peers: brax's SAC and PPO, as published, on MuJoCo Playground's tasks."""

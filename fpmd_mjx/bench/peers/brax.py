@@ -1,8 +1,8 @@
-"""brax driven from outside: it offers `train` as one blocking function and nothing inside of it.
+"""Drives brax, whose `train` is one blocking function without access to its parts.
 
-So `train` runs unchanged, with a stand-in for the name `jax` in its module: it adds the one
-function that JAX has dropped since, and it hands on what `train` maps over devices, which is all of
-its training.
+`train` runs unchanged, with a replacement for `jax` in its module. The replacement adds the one
+function that newer versions of JAX lack, and it receives the functions that `train` maps over
+devices. These are all of its training.
 """
 
 import importlib
@@ -20,28 +20,27 @@ from envs.playground import PREFIX
 from fpmd_mjx.config.schema import ConfigError
 
 SIZES = ("num_envs", "batch_size", "num_timesteps", "min_replay_size", "max_replay_size")
-"""The settings of `train` that a divisor makes smaller."""
+"""The settings of `train` that a divisor reduces."""
 
 
 @contextmanager
 def driven(algorithm: str, pmap: Callable[..., Any]) -> Iterator[Any]:
-    """The module of brax's `train`, in which `pmap` takes the place of JAX's; algorithm: sac or
-    ppo."""
-    # The package hides its module behind the function of the same name.
+    """The module of brax's `train`, with `pmap` in place of JAX's. algorithm: sac or ppo."""
+    # The package's function of the same name hides the module.
     module = importlib.import_module(f"brax.training.agents.{algorithm}.train")
     with mock.patch.object(module, "jax", _StandIn(pmap)):
         yield module
 
 
 class _StandIn:
-    """What brax's `train` modules see as `jax`: JAX, with `pmap` replaced, and with
-    `device_put_replicated`, which brax 0.14.2 calls and JAX 0.10 has removed."""
+    """`jax` for brax's `train` modules: JAX with another `pmap`, and with `device_put_replicated`,
+    which brax 0.14.2 calls and JAX 0.10 has removed."""
 
     def __init__(self, pmap: Callable[..., Any]) -> None:
         self.pmap = pmap
 
     def device_put_replicated(self, tree: Any, devices: Sequence[Any]) -> Any:
-        """Copies, on a leading axis over `devices`; the mapped functions distribute them."""
+        """Copies on a leading axis over `devices`. The mapped functions distribute them."""
         return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(devices)), tree)
 
     def __getattr__(self, name: str) -> Any:
@@ -49,8 +48,8 @@ class _StandIn:
 
 
 def environment(task: str, impl: str | None) -> dict[str, Any]:
-    """The arguments of `train` that say what to train on: Playground's own environment in its own
-    training wrappers, with the physics that this program's adapter would choose.
+    """The arguments of `train` for the task: Playground's environment in its training wrappers, on
+    the physics backend that `envs.playground` would choose.
 
     Raises ConfigError if Playground has no such task.
     """
@@ -69,13 +68,13 @@ def environment(task: str, impl: str | None) -> dict[str, Any]:
 
 
 def network_factory(algorithm: str) -> Callable[..., Any]:
-    """What makes the networks of brax's `algorithm`."""
+    """The function that makes the networks of brax's `algorithm`."""
     networks = importlib.import_module(f"brax.training.agents.{algorithm}.networks")
     return getattr(networks, f"make_{algorithm}_networks")
 
 
 def tuned(task: str, algorithm: str) -> dict[str, Any]:
-    """Playground's tuned settings of brax's `algorithm` for a task of its DeepMind Control Suite.
+    """Playground's tuned settings of brax's `algorithm` for a task of its dm_control suite.
 
     Raises ConfigError for tasks outside of that suite.
     """
@@ -85,16 +84,16 @@ def tuned(task: str, algorithm: str) -> dict[str, Any]:
         return getattr(params, f"brax_{algorithm}_config")(task.removeprefix(PREFIX)).to_dict()
     except ValueError as error:
         raise ConfigError(
-            f"task={task} has no settings that Playground tuned for SAC and PPO: choose one of its "
+            f"task={task} has no tuned settings for SAC and PPO in Playground: choose one of its "
             "DeepMind Control Suite, such as playground/CheetahRun, or peer=sac of peers-speed."
         ) from error
 
 
 def as_tuned(algorithm: str, task: str, impl: str | None, divisor: int) -> dict[str, Any]:
-    """The arguments of `train` with what Playground tuned, its num_evals and num_resets_per_eval
-    included; `SIZES` are divided by `divisor`, for rehearsals on a small machine.
+    """The arguments of `train` with Playground's tuned settings, num_evals and num_resets_per_eval
+    included. `SIZES` are divided by `divisor`, for rehearsals on a small machine.
 
-    Raises ConfigError for tasks outside of Playground's DeepMind Control Suite.
+    Raises ConfigError for tasks outside of Playground's dm_control suite.
     """
     settings = environment(task, impl) | tuned(task, algorithm)
     for size in SIZES:
@@ -105,5 +104,5 @@ def as_tuned(algorithm: str, task: str, impl: str | None, divisor: int) -> dict[
 
 
 def side_name(algorithm: str, divisor: int) -> str:
-    """A peer's name in metrics; divided sizes show in it."""
+    """A peer's name in metrics, with its divisor if it is not 1."""
     return f"brax_{algorithm}" if divisor == 1 else f"brax_{algorithm}.divisor_{divisor}"

@@ -1,8 +1,8 @@
 """Speed of this program and of brax's SAC and PPO, in turns.
 
 At equal settings, brax's SAC has the environments, batch, updates, networks, replay and warm-up of
-the cell's config. What FPMD alone has is varied: every one of the cell's `variants` is a side of
-its own. SAC and PPO as Playground tuned them are further sides, with settings of their own.
+the cell's config. Settings that only FPMD has are varied: each of the cell's `variants` is a side.
+SAC and PPO with Playground's tuned settings are further sides.
 """
 
 import functools
@@ -32,8 +32,8 @@ BASE = "brax_sac"
 
 @dataclass(frozen=True)
 class Side:
-    """One of those compared. env_steps, updates: of one chunk; compile_seconds: of tracing and
-    compiling its epoch."""
+    """One side of the comparison. env_steps, updates: those of one chunk; compile_seconds: to trace
+    and compile its epoch."""
 
     name: str
     env_steps: int
@@ -43,7 +43,7 @@ class Side:
 
 @dataclass
 class Chunk:
-    """`Measured` over a training state: one epoch from where the last one ended."""
+    """A `Runnable` that trains one epoch, from where the last one ended."""
 
     side: Side
     epoch: Callable[[Any], Any]
@@ -59,9 +59,11 @@ def measure(
     empty_caches: bool,
     add: Callable[[Mapping[str, Quartiles | float]], None],
 ) -> None:
-    """Compares on the cell's task, in a process of its own, and hands metrics to `add`: first
-    seconds of compilation, and at the end, or where it is interrupted, the rates over the rounds
-    until then. rounds, empty_caches: as of a `Plan`."""
+    """Compares the sides on the cell's task in a new process, and passes metrics to `add`.
+
+    Seconds of compilation come first. The rates come at the end, or after an interruption with the
+    rounds so far. rounds, empty_caches: as of a `Plan`.
+    """
     sides: list[Side] = []
     seconds: list[list[float]] = []
     with fresh.caches(empty_caches) as env:
@@ -90,8 +92,8 @@ def measure(
 
 
 def metrics(sides: list[Side], seconds: list[list[float]]) -> dict[str, Quartiles | float]:
-    """Rates of each side, and, where `BASE` is among them, the ratio of its env steps per second to
-    those of `BASE`, in quartiles over the rounds; seconds: [round][side]."""
+    """Rates of each side, and the ratio of its env steps per second to those of `BASE`, if `BASE`
+    is a side: quartiles over the rounds. seconds: [round][side]."""
     found: dict[str, Quartiles | float] = {}
     speeds: dict[str, list[float]] = {}
     for side, own in zip(sides, zip(*seconds, strict=True), strict=True):
@@ -112,7 +114,7 @@ def compare(
     rounds: int,
 ) -> Iterator[fresh.Record]:
     """Yields the fields of each `Side` once it is compiled, brax's first, and then the seconds of
-    each round. Arguments: of a `Cell` and a `Plan`.
+    each round. Arguments: as of a `Cell` and a `Plan`.
 
     Raises ConfigError before anything is compiled if a peer cannot train on the task.
     """
@@ -130,7 +132,7 @@ def compare(
 
 
 def fpmd(config: Config) -> Chunk:
-    """This program, past its warm-up."""
+    """This program, after its warm-up."""
     program, settings = make_program(config), cast(FpmdConfig, config.algorithm)
     options: Any = program.compiler_options
     init = program.traced_init.lower().compile(options)
@@ -151,7 +153,7 @@ def fpmd(config: Config) -> Chunk:
 
 
 class _Reached(Exception):
-    """`train` is about to call its epoch for the first time."""
+    """Raised when `train` is about to call its epoch for the first time."""
 
     def __init__(self, epoch: Any, arguments: tuple[Any, ...]) -> None:
         super().__init__()
@@ -159,7 +161,7 @@ class _Reached(Exception):
 
 
 def _first_epoch(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`jax.pmap`, but of the training epoch it raises `_Reached` when called."""
+    """`jax.pmap`, but calling the mapped training epoch raises `_Reached`."""
     mapped = jax.pmap(function, **options)
     if function.__name__ != "training_epoch":
         return mapped
@@ -173,7 +175,7 @@ def _first_epoch(function: Callable[..., Any], **options: Any) -> Callable[..., 
 @dataclass(frozen=True)
 class Peer:
     """A side of brax before it is compiled. algorithm: sac or ppo; settings: the arguments of its
-    `train`; env_steps, updates: of one call of its training epoch."""
+    `train`; env_steps, updates: those of one call of its training epoch."""
 
     name: str
     algorithm: str
@@ -183,8 +185,9 @@ class Peer:
 
 
 def make_peer(peer: str, config: Config, divisor: int) -> Peer:
-    """A side of brax whose epoch is the fewest of its training steps that make as many env steps as
-    an epoch of `config`. PPO's updates compare with no other side's and count as 0.
+    """A side of brax, with at least as many env steps in an epoch as `config` has.
+
+    PPO's updates do not compare with those of other sides, and count as 0.
 
     peer: sac has the settings of `config`. sac_tuned and ppo have Playground's, with sizes divided
     by `divisor`; PPO's resets between its epochs are left out.
@@ -212,17 +215,17 @@ def make_peer(peer: str, config: Config, divisor: int) -> Peer:
 
 
 def _ceil(amount: int, step: int) -> int:
-    """How many steps make at least `amount`."""
+    """The least number of steps that make `amount` or more."""
     return -(-amount // step)
 
 
 def brax_chunk(peer: Peer) -> Chunk:
-    """brax's own `training_epoch`, past the warm-up of a replay, compiled with XLA's own options,
-    as for everyone who uses brax."""
+    """brax's `training_epoch`, after the warm-up of a replay. Compiled with XLA's default options,
+    as brax does it."""
     try:
         with (
             brax.driven(peer.algorithm, _first_epoch) as module,
-            mock.patch.object(module.acting, "Evaluator"),  # whose making compiles a reset
+            mock.patch.object(module.acting, "Evaluator"),  # making one compiles a reset
         ):
             module.train(**peer.settings)
     except _Reached as reached:
@@ -241,7 +244,7 @@ def brax_chunk(peer: Peer) -> Chunk:
 
 
 def _equal_settings(config: Config) -> dict[str, Any]:
-    """The arguments of brax's SAC with which it does the same work as `config`."""
+    """The arguments of brax's SAC that make it do the same work as `config`."""
     return {
         **brax.environment(config.task.name, config.task.impl),
         "action_repeat": config.task.action_repeat,

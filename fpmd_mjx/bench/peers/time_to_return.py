@@ -1,5 +1,5 @@
-"""Seconds of training to a stated return: this program, and brax's SAC and PPO as Playground tuned
-them. Compilation, training and evaluation are timed apart from each other."""
+"""Seconds of training to a given return: this program, and brax's SAC and PPO with Playground's
+tuned settings. Compilation, training and evaluation are timed separately."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +19,10 @@ from fpmd_mjx.run.compile import use_compile_cache
 
 
 def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:
-    """Trains each to the cell's target, one after the other, each in a process of its own, and
-    hands its metrics to `add` when it has ended. empty_caches: as of a `Plan`."""
+    """Trains each side to the cell's target, one after the other, each in a new process.
+
+    Passes their metrics to `add`. empty_caches: as of a `Plan`.
+    """
     config = cell.config
     name = f"peers-return.{config.algorithm.name}"
     text = configs.to_yaml(config)
@@ -41,15 +43,15 @@ def train(
     Args:
         algorithm: sac or ppo.
         task: a name such as playground/CheetahRun.
-        impl: the physics, as of a task's config.
+        impl: the physics backend, as in a task's config.
         divisor: of the tuned sizes.
         seed: of the run.
-        goal: mean return of an evaluation's episodes with which a record is `reached`.
+        goal: mean return of an evaluation from which on a record is `reached`.
 
     Yields:
-        return; returns, by mode of each seed; seeds; reached; env_steps; train_seconds: so far, of
-        all that trains, initial resets and the replay's warm-up included; compile_seconds;
-        eval_seconds.
+        Dicts of return; returns, of each seed, by mode; seeds; reached; env_steps; train_seconds,
+        with initial resets and the replay's warm-up; compile_seconds; eval_seconds. Seconds are
+        those so far.
 
     Raises:
         ConfigError: if Playground has no such task, or no tuned settings for it.
@@ -75,8 +77,8 @@ def train(
         "seed": seed,
         "progress_fn": progress,
     }
-    # `train` blocks and calls back: what it tells is yielded here while it goes on. It cannot be
-    # ended from here; who has seen enough ends the process.
+    # `train` blocks and calls back. Its records are yielded here while it runs in a thread. It
+    # cannot be stopped from here: the consumer ends the process.
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(_train, algorithm, settings, clock)
         ended.add_done_callback(lambda _: records.put(None))
@@ -85,12 +87,13 @@ def train(
 
 
 def tuned_settings(algorithm: str, task: str, impl: str | None, divisor: int) -> dict[str, Any]:
-    """The arguments of brax's `train` as Playground tuned them; evaluations are of mean actions.
-    divisor: of the tuned sizes.
+    """The arguments of brax's `train` with Playground's tuned settings, evaluated with mean
+    actions.
 
-    The settings ask for num_evals evaluations, between which PPO's environments are all reset
-    num_resets_per_eval times; here an evaluation follows each of these resets, which changes
-    nothing in training (brax's SAC has no such resets, and is evaluated as often).
+    The settings have num_evals evaluations, and PPO resets all environments num_resets_per_eval
+    times between two of them. Here an evaluation follows each of these resets, which does not
+    change training. brax's SAC has no such resets, but is evaluated as often. divisor: of the tuned
+    sizes.
     """
     settings = brax.as_tuned(algorithm, task, impl, divisor)
     resets = settings.pop("num_resets_per_eval")
@@ -101,7 +104,7 @@ def tuned_settings(algorithm: str, task: str, impl: str | None, divisor: int) ->
 
 
 def _train(algorithm: str, settings: dict[str, Any], clock: "Clock") -> None:
-    """The whole of `train`, of which `clock` learns what the time went to."""
+    """Runs `train`; `clock` counts its seconds."""
 
     def pmap(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return clock.compiled(jax.pmap(function, **options), "train")
@@ -113,7 +116,7 @@ def _train(algorithm: str, settings: dict[str, Any], clock: "Clock") -> None:
 
 
 class Clock:
-    """Seconds by what they went to: compile, train and eval."""
+    """Seconds of compilation, training and evaluation."""
 
     def __init__(self) -> None:
         self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
@@ -125,8 +128,8 @@ class Clock:
         self.seconds[what] += time.perf_counter() - start
 
     def compiled(self, function: Any, what: str) -> Callable[..., Any]:
-        """`function`, jitted or mapped, compiled ahead of each call with new types; its calls
-        block and count as `what`."""
+        """`function`, jitted or mapped, compiled before the first call with each set of types. Its
+        calls block and count as `what`."""
         executables: dict[Any, Any] = {}
 
         def call(*arguments: Any) -> Any:
@@ -140,10 +143,10 @@ class Clock:
         return call
 
     def evaluator(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """brax's evaluators, made by `make`, whose compilation and episodes are counted."""
+        """`make`, which makes brax's evaluators, with their compilation and episodes counted."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.time("compile"):  # of a reset, which is also run once
+            with self.time("compile"):  # compiles a reset, and runs it once
                 made = make(*args, **kwargs)
             made._generate_eval_unroll = self.compiled(made._generate_eval_unroll, "eval")
             return made

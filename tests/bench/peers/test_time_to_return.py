@@ -151,5 +151,5 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_task_that_nobody_tuned_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no settings that Playground tuned"):
+    with pytest.raises(ConfigError, match="no tuned settings for SAC and PPO"):
         brax.tuned("playground/Go1JoystickFlatTerrain", "sac")
