@@ -5,8 +5,8 @@ not wait for the host. The leading axis of every learner tensor is the seed.
 """
 
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,11 @@ from envs.wrappers import Outcome, Repeated, VectorEnv, VectorState
 from fpmd_mjx.algorithms import make_algorithm
 from fpmd_mjx.algorithms.base import Algorithm, Learner, Metrics, Policy
 from fpmd_mjx.config.schema import Config, ConfigError, PixelsConfig
-from fpmd_mjx.data import normalizer, replay
+from fpmd_mjx.data import normalizer, replay, returns
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.normalizer import Normalizer
 from fpmd_mjx.data.replay import Batch, Replay, Rows
+from fpmd_mjx.data.returns import Returns
 from fpmd_mjx.seeds import over_seeds, split
 
 SEED_AXES = Replay(rows=0, head=None, size=None)  # type: ignore[arg-type]
@@ -36,13 +37,14 @@ Sums = dict[str, jax.Array]
 class TrainState(struct.PyTreeNode):
     """All that a run needs to continue bit for bit, and nothing else.
 
-    Leaves of learner, normalizer, env and key have a leading seed axis, and so have the rows of
-    the replay, (seeds, capacity, num_envs, ...). updates: critic updates of each seed;
-    vector_steps: steps of each environment.
+    Leaves of learner, normalizer, returns, env and key have a leading seed axis, and so have the
+    rows of the replay, (seeds, capacity, num_envs, ...). returns: None if `learn.reward_scale` is
+    given; updates: critic updates of each seed; vector_steps: steps of each environment.
     """
 
     learner: Learner
     normalizer: Normalizer | None
+    returns: Returns | None
     replay: Replay
     env: VectorState
     key: jax.Array
@@ -70,6 +72,7 @@ class Program:
         return TrainState(
             learner=jax.vmap(self.algorithm.init)(learner_keys),
             normalizer=jax.tree.map(tile, self.normalizer()),
+            returns=jax.tree.map(tile, self._returns()),
             replay=one.replace(rows=jax.tree.map(tile, one.rows)),
             env=self.vector.init(env_keys),
             key=keys,
@@ -81,6 +84,10 @@ class Program:
         """The empty statistics of one seed; None for images."""
         spec = self.vector.env.spec
         return None if spec.images else normalizer.init(spec.obs_size)
+
+    def _returns(self) -> Returns | None:
+        """The empty statistics of one seed; None if the scale of rewards is given."""
+        return None if self.config.learn.reward_scale else returns.init(self.config.num_envs)
 
     @cached_property
     def traced_init(self) -> jax.stages.Traced:
@@ -181,6 +188,7 @@ class Program:
             env=env,
             key=keys,
             normalizer=self._observe(state.normalizer, obs),
+            returns=self._reward(state.returns, outcome),
             replay=jax.vmap(replay.insert, in_axes=(SEED_AXES, 0), out_axes=SEED_AXES)(
                 state.replay, row
             ),
@@ -197,6 +205,14 @@ class Program:
             return stats
         return jax.vmap(normalizer.update)(stats, obs)
 
+    def _reward(self, stats: Returns | None, outcome: Outcome) -> Returns | None:
+        if stats is None:
+            return None
+        ended = outcome.terminated | outcome.truncated
+        return jax.vmap(partial(returns.update, gamma=self.config.learn.gamma))(
+            stats, outcome.reward, ended
+        )
+
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One learn call, once the replay is ready: `learn.updates` updates, and the means over
         them, (seeds,)."""
@@ -204,8 +220,8 @@ class Program:
 
         @jax.jit  # traced once: for its shapes and for the condition
         def learns() -> tuple[Learner, Metrics]:
-            batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0))(
-                state.replay, state.normalizer, sample_keys
+            batches = jax.vmap(self._batches, in_axes=(SEED_AXES, 0, 0, 0))(
+                state.replay, state.normalizer, state.returns, sample_keys
             )
             return over_seeds(
                 lambda learner, batches, key: self._updates(learner, batches, key, state.updates)
@@ -220,7 +236,9 @@ class Program:
         updates = state.updates.add(jnp.where(ready, jnp.uint32(self.config.learn.updates), 0))
         return state.replace(key=keys, learner=learner, updates=updates), metrics
 
-    def _batches(self, ring: Replay, stats: Normalizer | None, key: jax.Array) -> Batch:
+    def _batches(
+        self, ring: Replay, stats: Normalizer | None, scale: Returns | None, key: jax.Array
+    ) -> Batch:
         """The batches of one learn call, normalised: (updates, batch, ...)."""
         config = self.config.learn
         batch = replay.sample(
@@ -231,10 +249,11 @@ class Program:
             config.gamma,
             self.config.frames,
         )
+        factor = 1.0 / returns.scale(scale) if scale else cast(float, config.reward_scale)
         return batch.replace(
             obs=normalizer.apply(stats, batch.obs),
             next_obs=normalizer.apply(stats, batch.next_obs),
-            reward=config.reward_scale * batch.reward,
+            reward=factor * batch.reward,
         )
 
     def _updates(

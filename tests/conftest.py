@@ -75,7 +75,8 @@ VARIANTS: dict[str, tuple[Corridor, list[str]]] = {
             "algorithm=fpmd_r seeds=2 num_envs=5 learn.replay=125 epoch_steps=50 "
             "critic.kind=hl_gauss "
             "critic.bins=11 learn.dtype=bfloat16 learn.normalize_obs=true learn.n_step=3 "
-            "algorithm.weights=scaled learn.updates=3 learn.collect_steps=4 algorithm.flow_steps=3"
+            "algorithm.weights=scaled learn.updates=3 learn.collect_steps=4 algorithm.flow_steps=3 "
+            "learn.reward_scale=null"
         ),
     ),
     "pixels": (

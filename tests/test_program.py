@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from envs.base import State
 from envs.wrappers import Outcome
 from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.algorithms.fpmd import Learner
@@ -440,6 +441,27 @@ def test_a_loss_that_is_not_finite_in_one_update_shows_in_the_epochs_metrics(pla
     # the next epoch counts its own
     state, [metrics] = plain.run(1, state)
     assert metrics["nonfinite/skipped_updates"][0] < 10 * plain.config.learn.updates
+
+
+class Richer(Corridor):
+    """Pays 128 times as much: a power of two, by which floats are scaled without rounding."""
+
+    def step(self, state: State, action: jax.Array) -> State:
+        after = super().step(state, action)
+        return after.replace(reward=128.0 * after.reward)
+
+
+def test_learning_is_the_same_in_any_unit_of_rewards_if_their_scale_is_not_given() -> None:
+    learned = []
+    for env in (Corridor(), Richer()):
+        program = build(env, "algorithm=fpmd_m", "learn.reward_scale=null", "seeds=2")
+        state = jax.jit(program.init)(seed_array(program.config))
+        epoch = jax.jit(program.train_epoch, compiler_options=QUICK)
+        for _ in range(3):
+            state, _ = epoch(state)
+        assert int(state.updates) > 0
+        learned.append(host(state.learner))
+    assert same(*learned)
 
 
 def test_policy_and_targets_wait_for_their_turn() -> None:

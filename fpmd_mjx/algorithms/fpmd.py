@@ -34,7 +34,7 @@ from fpmd_mjx.config.schema import Config, FpmdConfig
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.replay import Batch
 from fpmd_mjx.nn import optim
-from fpmd_mjx.nn.critics import minimum, td_target
+from fpmd_mjx.nn.critics import td_target
 
 ONE_STEP_ERROR_STEPS = 20
 """Network calls of the sample that `actor/one_step_error` compares the one-step action with."""
@@ -101,7 +101,7 @@ class Fpmd:
         next_action, next_q = self._explore(learner, next_obs, act_key)
 
         # critic: r + gamma min Q_target(s', a')
-        target_q = minimum(self.networks.critic, learner.target_critic)(next_obs, next_action)
+        target_q = self.networks.critic.value(learner.target_critic, next_obs, next_action)
         target = td_target(batch.reward, batch.discount, target_q)
         learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 
@@ -146,7 +146,7 @@ class Fpmd:
         return best_of_n(
             self.flow,
             policy.actor,
-            minimum(self.networks.critic, policy.critic),
+            partial(self.networks.critic.value, policy.critic),
             features,
             key,
             candidates=self.settings.candidates,

@@ -20,7 +20,6 @@ from fpmd_mjx.bench.references import Diffusion, Gaussian
 from fpmd_mjx.bench.timing import Quartiles, ratio
 from fpmd_mjx.data import normalizer
 from fpmd_mjx.evaluation.deploy import act_seeds, deployed_seeds
-from fpmd_mjx.nn import critics
 from fpmd_mjx.nn.networks import MLP, FlowNet
 from fpmd_mjx.program import Program
 from fpmd_mjx.seeds import over_seeds
@@ -116,7 +115,7 @@ def selections(program: Program) -> list[Selection]:
         return best_of_n(
             diffusion,
             policy.actor,
-            critics.minimum(networks.critic, policy.critic),
+            partial(networks.critic.value, policy.critic),
             features(policy, obs),
             key,
             candidates=DIFFUSION_CANDIDATES,

@@ -59,8 +59,9 @@ def real(
     least: float = -math.inf,
     most: float = math.inf,
     only: str = "",
+    null: bool = False,
 ) -> Any:
-    """A finite number, in [least, most] and above `above`."""
+    """A finite number, in [least, most] and above `above`; null: whether null is allowed, too."""
     remedy = "give a finite number"
     if least > -math.inf and most < math.inf:
         remedy = f"give a number between {least:g} and {most:g}"
@@ -70,7 +71,11 @@ def real(
         remedy += f" above {above:g}"
         remedy += f", {most:g} at most" if most < math.inf else ""
 
-    def holds(x: float) -> bool:
+    remedy += ", or null" if null else ""
+
+    def holds(x: float | None) -> bool:
+        if x is None:
+            return null
         return math.isfinite(x) and x > above and least <= x <= most
 
     return _setting(default, Allowed(holds, remedy), only)
@@ -173,6 +178,7 @@ class CriticConfig:
     activation: str = choice("mish", "mish", "relu", "silu", "gelu")
     layer_norm: bool = flag(False)
     lr: float = real(3e-4, above=0)
+    twin: str = choice("min", "min", "mean")  # what the twins' Q is in targets and improvement
     tau: float = real(0.005, above=0, most=1)  # share of the critic in each target update
     bins: int = count(101, least=2, only="critic.kind=hl_gauss")
     v_min: float = real(0.0, only="critic.kind=hl_gauss")
@@ -236,7 +242,7 @@ class LearnConfig:
     """Learning, whatever the algorithm."""
 
     gamma: float = real(0.99, least=0, most=1)
-    reward_scale: float = real(0.2, above=0)
+    reward_scale: float | None = real(0.2, above=0, null=True)  # null: by the returns so far
     batch: int = count(256)
     n_step: int = count(1)
     updates: int = count(1)  # critic updates per learn call

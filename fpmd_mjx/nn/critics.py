@@ -4,6 +4,7 @@ Every function takes the parameters first and returns the twins on a leading axi
 HL-Gauss: Farebrother et al., arXiv 2403.03950. Clipped double Q: Fujimoto et al., arXiv 1802.09477.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -28,6 +29,10 @@ class Critic(Protocol):
         (2, ...)."""
         ...
 
+    def value(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        """Q as `CriticConfig.twin` makes it of the twins: (...,)."""
+        ...
+
     def loss(
         self, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -35,13 +40,15 @@ class Critic(Protocol):
         ...
 
 
-def minimum(critic: Critic, params: Params) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The minimum of the twins, a function of (obs, action): (...,)."""
-    return lambda obs, action: jnp.min(critic.values(params, obs, action), 0)
+TWINS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "min": lambda values: jnp.min(values, 0),
+    "mean": lambda values: jnp.mean(values, 0),
+}
+"""How the twins, (2, ...), become one Q, (...,)."""
 
 
 def td_target(reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:
-    """r + discount * min Q_target(s', a'); no entropy term. discount is 0 after a termination."""
+    """r + discount * Q_target(s', a'); no entropy term. discount is 0 after a termination."""
     return jax.lax.stop_gradient(reward + discount * next_q)
 
 
@@ -50,10 +57,11 @@ def _masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class _Twins:
+class _Twins(ABC):
     net: nn.Module
     obs_size: int
     action_size: int
+    twin: str
 
     def init(self, key: jax.Array) -> Params:
         sizes = self.obs_size, self.action_size
@@ -62,6 +70,12 @@ class _Twins:
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         twice = [jnp.broadcast_to(x, (2, *x.shape)) for x in (obs, action)]
         return cast(jax.Array, self.net.apply(params, *twice))
+
+    @abstractmethod
+    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array: ...
+
+    def value(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return TWINS[self.twin](self.values(params, obs, action))
 
 
 @dataclass(frozen=True)
@@ -140,12 +154,13 @@ def make_critic(
         trunk=trunk,
     )
     if config.kind == "scalar":
-        return ScalarCritic(net, obs_size, action_size)
+        return ScalarCritic(net, obs_size, action_size, config.twin)
     width = (config.v_max - config.v_min) / config.bins
     return HLGaussCritic(
         net,
         obs_size,
         action_size,
+        config.twin,
         config.v_min,
         config.v_max,
         config.bins,

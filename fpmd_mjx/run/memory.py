@@ -43,7 +43,7 @@ def plan(program: Program) -> dict[str, int]:
     of_one = size(state.env.env.obs) // (config.seeds * config.num_envs)
     return {
         "replay": size(state.replay),
-        "parameters": size(state.learner) + size(state.normalizer),
+        "parameters": size((state.learner, state.normalizer, state.returns)),
         "environments": size(state.env),
         "batches": rows * (2 * of_one + 4 * (spec.action_size + 3)),
         "activations": 4 * acting * (widest + 2 * seen)

@@ -25,7 +25,7 @@ from fpmd_mjx.config.schema import AlgorithmConfig, Config, count, real
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.replay import Batch
 from fpmd_mjx.nn import optim
-from fpmd_mjx.nn.critics import minimum, td_target
+from fpmd_mjx.nn.critics import td_target
 from fpmd_mjx.nn.networks import MLP
 
 
@@ -102,7 +102,7 @@ class Td3:
         noise = settings.target_noise_std * jax.random.normal(noise_key, action.shape)
         noise = jnp.clip(noise, -settings.target_noise_clip, settings.target_noise_clip)
         next_action = jnp.clip(action + noise, -1.0, 1.0)
-        next_q = minimum(self.networks.critic, learner.target_critic)(next_obs, next_action)
+        next_q = self.networks.critic.value(learner.target_critic, next_obs, next_action)
         target = td_target(batch.reward, batch.discount, next_q)
         learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 

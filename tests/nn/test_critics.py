@@ -64,16 +64,17 @@ def drawn(seed: int, batch: int = 16) -> list[jax.Array]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_twins_differ_and_the_minimum_is_theirs(kind: str) -> None:
-    critic = make(kind)
+@pytest.mark.parametrize(("twin", "one"), [("min", np.min), ("mean", np.mean)])
+def test_twins_differ_and_are_made_one(kind: str, twin: str, one: Any) -> None:
+    critic = make(kind, twin=twin)
     params = jit(critic.init)(jax.random.key(0))
     obs, action, _, _ = drawn(0, batch=256)
     q = np.array(jit(critic.values)(params, obs, action))
     assert q.shape == (2, 256)
     assert np.abs(q[0] - q[1]).min() > 0
     assert 0 < np.mean(q[0] < q[1]) < 1
-    lower = jit(lambda *args: critics.minimum(critic, params)(*args))(obs, action)
-    np.testing.assert_allclose(lower, np.minimum(q[0], q[1]), rtol=1e-5, atol=1e-6)
+    found = jit(critic.value)(params, obs, action)
+    np.testing.assert_allclose(found, one(q, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_td_target_is_the_discounted_value_without_a_gradient() -> None:
@@ -212,7 +213,7 @@ def solver(kind: str, rows: int) -> Any:
 
         def step(carry: Any, _: None) -> Any:
             params, target, state = carry
-            next_q = critics.minimum(critic, target)(next_obs, action)
+            next_q = critic.value(target, next_obs, action)
             y = critics.td_target(reward, discount, next_q)
             gradient = jax.grad(lambda p: critic.loss(p, obs, action, y, mask)[0])(params)
             change, state = optimizer.update(gradient, state)
