@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 from fpmd_mjx.algorithms.base import Algorithm, Networks, make_networks
-from fpmd_mjx.algorithms.fpmd import make_fpmd
+from fpmd_mjx.algorithms.fpmd import Fpmd
+from fpmd_mjx.algorithms.fpmd_plus import FpmdPlus
 from fpmd_mjx.config.schema import Config
 
 MAKERS: dict[str, Callable[[Config, Networks], Algorithm]] = {
-    "fpmd_m": make_fpmd,
-    "fpmd_r": make_fpmd,
+    "fpmd_m": Fpmd.make,
+    "fpmd_r": Fpmd.make,
+    "fpmd_m_plus": FpmdPlus.make,
+    "fpmd_r_plus": FpmdPlus.make,
 }
 
 

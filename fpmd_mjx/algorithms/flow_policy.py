@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fpmd_mjx.algorithms.base import Networks, Params
-from fpmd_mjx.config.schema import ActorConfig, FpmdConfig, FpmdMConfig, FpmdRConfig
+from fpmd_mjx.config.schema import ActorConfig, FlowConfig, MeanFlowConfig, RectifiedConfig
 from fpmd_mjx.flows import Field, Flow
 from fpmd_mjx.flows.meanflow import MeanFlow
 from fpmd_mjx.flows.rectified import RectifiedFlow
@@ -49,7 +49,11 @@ class FlowPolicy:
         *,
         repeat: tuple[int, ...] = (),
     ) -> jax.Array:
-        noise = self._prior((*repeat, *obs.shape[:-1]), key)
+        noise = self.prior((*repeat, *obs.shape[:-1]), key)
+        return self.push(params, obs, noise, steps)
+
+    def push(self, params: Params, obs: jax.Array, noise: jax.Array, steps: int) -> jax.Array:
+        """The actions that `noise`, (..., action_size), becomes in `steps` network calls."""
         return self.flow.sample(self.field(params, obs), noise, steps)
 
     def deploy(self, params: Params) -> Params:
@@ -81,27 +85,28 @@ class FlowPolicy:
         self, params: Params, obs: jax.Array, key: jax.Array, steps: int
     ) -> jax.Array:
         """Mean distance of the one-step and the `steps`-step action of the same noise: scalar."""
-        field, x = self.field(params, obs), self._prior(obs.shape[:-1], key)
+        field, x = self.field(params, obs), self.prior(obs.shape[:-1], key)
         gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
         return jnp.mean(jnp.linalg.norm(gap, axis=-1))
 
     def _one_step_times(self) -> list[jax.Array]:
         return [jnp.float32(t) for t in self.flow.one_step_times]
 
-    def _prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+    def prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        """Noise that samples start from: (*shape, action_size)."""
         return self.prior_std * jax.random.normal(key, (*shape, self.action_size), jnp.float32)
 
     def _origin(self, shape: tuple[int, ...]) -> jax.Array:
         return jnp.zeros((*shape, self.action_size), jnp.float32)
 
 
-def make_flow_policy(settings: FpmdConfig, actor: ActorConfig, networks: Networks) -> FlowPolicy:
-    """The flow policy of FPMD-R or FPMD-M, by the type of the settings."""
+def make_flow_policy(settings: FlowConfig, actor: ActorConfig, networks: Networks) -> FlowPolicy:
+    """The flow policy that the type of the settings names."""
     flow: Flow
     match settings:
-        case FpmdRConfig():
+        case RectifiedConfig():
             flow = RectifiedFlow(time_power=settings.time_power)
-        case FpmdMConfig():
+        case MeanFlowConfig():
             flow = MeanFlow(equal_share=settings.equal_time_share)
         case _:
             raise TypeError(f"{type(settings).__name__} names no flow")

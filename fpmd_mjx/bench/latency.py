@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fpmd_mjx.algorithms.base import Mode, Policy, best_of_n
-from fpmd_mjx.algorithms.fpmd import Fpmd
+from fpmd_mjx.algorithms.flow_algorithm import FlowAlgorithm
 from fpmd_mjx.bench.references import Diffusion, Gaussian
 from fpmd_mjx.bench.timing import Quartiles, ratio
 from fpmd_mjx.data import normalizer
@@ -93,7 +93,7 @@ class Latency:
 
 def selections(program: Program) -> list[Selection]:
     """The modes of the program's policy, and other policies with networks of the same size."""
-    algorithm = cast(Fpmd, program.algorithm)
+    algorithm = cast(FlowAlgorithm, program.algorithm)
     actor, networks = program.config.actor, algorithm.networks
     policy = _policy(program, algorithm.flow.init)
     found = []
@@ -135,7 +135,7 @@ def selections(program: Program) -> list[Selection]:
     ]
 
 
-def _network_calls(algorithm: Fpmd) -> list[int]:
+def _network_calls(algorithm: FlowAlgorithm) -> list[int]:
     """The network calls of each of `MODES`."""
     calls = {"one_step": 1, "one_step_sampled": 1}
     calls["best_of_n"] = algorithm.candidates * (algorithm.settings.flow_steps + 2)

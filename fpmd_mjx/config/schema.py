@@ -206,34 +206,75 @@ class NoiseConfig:
 
 
 @dataclass
-class FpmdConfig(AlgorithmConfig):
-    """Flow Policy Mirror Descent (arXiv 2507.23675); the defaults are the released settings."""
+class FlowConfig(AlgorithmConfig):
+    """Algorithms with a flow policy; the defaults are the settings that FPMD was released with."""
 
     flow_steps: int = count(1)  # network calls for a sample in training
     prior_std: float = real(0.5, above=0)  # of the noise that samples start from
-    candidates: int = count(32)  # best-of-N for acting, TD target and regression
-    weights: str = choice("submission", "normalized", "scaled", "submission")
-    temperature: float = real(3.0, above=0, only="algorithm.weights=normalized|scaled")
-    stats_rate: float = real(0.001, above=0, most=1)  # of the running mean and std of Q
+    candidates: int = count(32)  # best-of-N: in FPMD everywhere but one_step, in FPMD+ best_of_n
     policy_delay: int = count(2, most=LARGEST_INTERVAL)  # critic updates per policy update
     noise: NoiseConfig = group(NoiseConfig)
 
 
 @dataclass
-class FpmdRConfig(FpmdConfig):
-    """FPMD-R: a rectified flow."""
+class FpmdConfig(FlowConfig):
+    """Flow Policy Mirror Descent (arXiv 2507.23675); the defaults are the released settings."""
+
+    weights: str = choice("submission", "normalized", "scaled", "submission")
+    temperature: float = real(3.0, above=0, only="algorithm.weights=normalized|scaled")
+    stats_rate: float = real(0.001, above=0, most=1)  # of the running mean and std of Q
+
+
+@dataclass
+class FpmdPlusConfig(FlowConfig):
+    """FPMD+: mirror descent along the gradient of Q."""
+
+    radius: float = real(0.5, above=0)  # KL divergence of a mirror-descent step from the policy
+    matching: float = real(0.1, least=0)  # weight of the flow-matching loss
+    average_rate: float = real(0.01, above=0, most=1)  # of the average that is deployed; 1: none
+    matching_share: float = real(0.25, above=0, most=1)  # share of the batch in that loss
+
+
+@dataclass
+class RectifiedConfig:
+    """A rectified flow."""
 
     time_power: float = real(1.0, least=1)  # training times are u^time_power, u ~ U(0, 1)
 
 
 @dataclass
-class FpmdMConfig(FpmdConfig):
-    """FPMD-M: a MeanFlow."""
+class MeanFlowConfig:
+    """A MeanFlow."""
 
     equal_time_share: float = real(0.0, least=0, most=1)  # share of training pairs with r = t
 
 
-ALGORITHMS: dict[str, type[AlgorithmConfig]] = {"fpmd_m": FpmdMConfig, "fpmd_r": FpmdRConfig}
+@dataclass
+class FpmdRConfig(RectifiedConfig, FpmdConfig):
+    """FPMD-R: a rectified flow."""
+
+
+@dataclass
+class FpmdMConfig(MeanFlowConfig, FpmdConfig):
+    """FPMD-M: a MeanFlow."""
+
+
+@dataclass
+class FpmdRPlusConfig(RectifiedConfig, FpmdPlusConfig):
+    """FPMD-R+: a rectified flow."""
+
+
+@dataclass
+class FpmdMPlusConfig(MeanFlowConfig, FpmdPlusConfig):
+    """FPMD-M+: a MeanFlow."""
+
+
+ALGORITHMS: dict[str, type[AlgorithmConfig]] = {
+    "fpmd_m": FpmdMConfig,
+    "fpmd_r": FpmdRConfig,
+    "fpmd_m_plus": FpmdMPlusConfig,
+    "fpmd_r_plus": FpmdRPlusConfig,
+}
 """The settings of each algorithm, by its name."""
 
 

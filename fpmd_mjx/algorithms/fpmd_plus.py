@@ -1,0 +1,123 @@
+"""FPMD+ on one screen: mirror descent along the gradient of Q.
+
+The policy is that of FPMD, a MeanFlow or a rectified flow that acts in one step. What differs is
+how it improves. FPMD draws candidates from the old policy and weights them with exp(Q / lambda).
+The old policy here is N(a, sigma^2 I) around each of its samples a, sigma the exploration noise,
+and Q is linear over so short a distance. Then the new policy, pi_old exp(Q / lambda) normalised, is
+that Gaussian again, moved by sigma^2 / lambda times the gradient of Q at a. lambda is not a setting
+but follows from the KL divergence between the two, |move|^2 / (2 sigma^2), whose mean over the
+batch is `radius`. So a step is as long whatever the scale of Q, and no candidate is drawn.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fpmd_mjx.algorithms import noise
+from fpmd_mjx.algorithms.base import (
+    Mean,
+    Metrics,
+    Params,
+    Policy,
+    critic_step,
+    delayed,
+    target_step,
+)
+from fpmd_mjx.algorithms.flow_algorithm import FlowAlgorithm, FlowLearner
+from fpmd_mjx.config.schema import FpmdPlusConfig
+from fpmd_mjx.data.counter import Counter
+from fpmd_mjx.data.replay import Batch
+from fpmd_mjx.nn.critics import td_target
+
+
+class Learner(FlowLearner):
+    """average: of the actors of past updates, which evaluation and deployment use."""
+
+    average: Params
+
+
+@dataclass(frozen=True)
+class FpmdPlus(FlowAlgorithm):
+    """FPMD-R+ or FPMD-M+."""
+
+    settings: FpmdPlusConfig
+
+    def init(self, key: jax.Array) -> Learner:
+        first = self.first(key)
+        average = jax.tree.map(jnp.copy, first["actor"])  # donated state: no buffer twice
+        return Learner(**first, average=average)
+
+    def update(
+        self, learner: Learner, batch: Batch, key: jax.Array, count: Counter
+    ) -> tuple[Learner, Metrics]:
+        settings, encoder, critic = self.settings, self.networks.encoder, self.networks.critic
+        act_key, prior_key, loss_key, obs_key, next_key = jax.random.split(key, 5)
+        obs = encoder.augment(batch.obs, obs_key)
+        next_obs = encoder.augment(batch.next_obs, next_key)
+        next_obs = encoder.features(learner.encoder, next_obs)  # once, for all that needs s'
+        std = noise.std(learner.noise, settings.noise)
+
+        # critic: r + gamma Q_target(s', a'), a' one sample of the exploring policy
+        next_action = self._noisy(learner, next_obs, act_key)
+        target_q = critic.value(learner.target_critic, next_obs, next_action)
+        target = td_target(batch.reward, batch.discount, target_q)
+        learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
+
+        # policy: the mirror-descent step at s', fitted from the same noise in one step, and by flow
+        # matching on a part of the batch; the target critic follows
+        def policy_step(learner: Learner) -> tuple[Learner, Metrics]:
+            prior = self.flow.prior(next_obs.shape[:-1], prior_key)
+            part = max(round(settings.matching_share * len(next_obs)), 1)
+
+            def loss_of(actor: Params) -> tuple[jax.Array, jax.Array]:
+                action = self.flow.push(actor, next_obs, prior, 1)
+                goal, move = self._improved(learner.critic, next_obs, action, std)
+                fitted = jnp.mean(jnp.sum(jnp.square(action - goal), -1))
+                matched = self.flow.loss(
+                    actor, next_obs[:part], goal[:part], jnp.ones(part), loss_key
+                )
+                return fitted + settings.matching * matched, move
+
+            (loss, move), gradient = jax.value_and_grad(loss_of, has_aux=True)(learner.actor)
+            step, actor_opt = self.actor_adam.update(gradient, learner.actor_opt, learner.actor)
+            actor = optax.apply_updates(learner.actor, step)
+            average = optax.incremental_update(actor, learner.average, settings.average_rate)
+            learner = learner.replace(actor=actor, actor_opt=actor_opt, average=average)
+            metrics = {"actor/loss": Mean.of(loss), "actor/move": Mean.of(move)}
+            return target_step(learner, self.config.critic.tau), metrics
+
+        count = count.add(1)
+        learner, of_policy = delayed(policy_step, learner, count, settings.policy_delay)
+        annealed = self.annealed(learner.noise, count)
+        metrics |= of_policy | {"noise/std": Mean.of(std)}
+        return learner.replace(noise=annealed), metrics
+
+    def _improved(
+        self, critic: Params, features: jax.Array, action: jax.Array, std: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The means of the new policy, (batch, action_size), within the bounds of actions, and how
+        far they are from `action`, (batch, action_size), on average. No gradient goes through."""
+        action = jax.lax.stop_gradient(jnp.clip(action, -1.0, 1.0))
+        gradient = jax.grad(
+            lambda action: jnp.sum(self.networks.critic.value(critic, features, action))
+        )(action)
+        size = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradient), -1)))
+        # sigma^2 / lambda, where the mean of |sigma^2 gradient / lambda|^2 / (2 sigma^2) is radius
+        rate = std * jnp.sqrt(2.0 * self.settings.radius) / jnp.maximum(size, 1e-8)
+        goal = jnp.clip(action + rate * gradient, -1.0, 1.0)
+        return goal, jnp.mean(jnp.linalg.norm(goal - action, axis=-1))
+
+    def _noisy(self, learner: Learner, features: jax.Array, key: jax.Array) -> jax.Array:
+        """One action of the policy with exploration noise, for each of features (batch, ...)."""
+        sample_key, noise_key = jax.random.split(key)
+        action = self.flow.sample(learner.actor, features, sample_key, self.settings.flow_steps)
+        std = noise.std(learner.noise, self.settings.noise)
+        return jnp.clip(action + std * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
+
+    def policy(self, learner: Learner) -> Policy:
+        return Policy(learner.encoder, learner.average, learner.critic)
+
+    def explore(self, learner: Learner, obs: jax.Array, key: jax.Array) -> jax.Array:
+        return self._noisy(learner, self.networks.encoder.features(learner.encoder, obs), key)
