@@ -9,6 +9,7 @@ but follows from the KL divergence between the two, |move|^2 / (2 sigma^2), whos
 batch is `radius`. So a step is as long whatever the scale of Q, and no candidate is drawn.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -69,7 +70,7 @@ class FpmdPlus(FlowAlgorithm):
         # matching on a part of the batch; the target critic follows
         def policy_step(learner: Learner) -> tuple[Learner, Metrics]:
             prior = self.flow.prior(next_obs.shape[:-1], prior_key)
-            part = max(round(settings.matching_share * len(next_obs)), 1)
+            part = math.ceil(settings.matching_share * len(next_obs))
 
             def loss_of(actor: Params) -> tuple[jax.Array, jax.Array]:
                 action = self.flow.push(actor, next_obs, prior, 1)

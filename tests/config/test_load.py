@@ -452,7 +452,8 @@ def test_no_preset_sets_what_does_nothing(preset: str, algorithm: str) -> None:
         (folder / "preset" / f"{preset}.yaml", ""),
         (folder / "preset_algorithm" / f"{preset}-{algorithm}.yaml", "algorithm."),
     ):
-        chosen += keys(yaml.safe_load(path.read_text()), prefix)
+        if path.exists():  # a preset need not say anything about an algorithm
+            chosen += keys(yaml.safe_load(path.read_text()), prefix)
     config = configs.load([f"preset={preset}", f"algorithm={algorithm}"])
     rules.refuse_useless(config, chosen)
 

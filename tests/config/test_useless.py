@@ -28,13 +28,15 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
         "critic.kind=hl_gauss",
         "critic.bins=11",
     ),
+    "fpmd_m_plus": ("algorithm=fpmd_m_plus", "critic.kind=scalar"),
+    "fpmd_r_plus": ("algorithm=fpmd_r_plus", "critic.kind=scalar"),
     "pixels": ("algorithm=fpmd_m", "task.obs=pixels", "pixels.size=20", "pixels.frames=2",
                "pixels.channels=4", "pixels.trunk=8", "pixels.shift=1"),
 }  # fmt: skip
 
-ANOTHER = {
+ANOTHER: dict[Any, Any] = {
     "normalized": "scaled", "submission": "scaled", "scalar": "hl_gauss", "hl_gauss": "scalar",
-    "relu": "silu", "float32": "bfloat16",
+    "relu": "silu", "float32": "bfloat16", "min": "mean", None: 1.0,
 }  # fmt: skip
 
 ELSEWHERE = {
