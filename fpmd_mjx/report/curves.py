@@ -10,8 +10,18 @@ from matplotlib.figure import Figure
 
 from fpmd_mjx.report.records import read_metrics
 
-LABELS = {"fpmd_m": "FPMD-M", "fpmd_r": "FPMD-R"}
-COLORS = {"fpmd_m": "#1f6fb4", "fpmd_r": "#d1495b"}
+LABELS = {
+    "fpmd_m": "FPMD-M",
+    "fpmd_r": "FPMD-R",
+    "fpmd_m_plus": "FPMD-M+",
+    "fpmd_r_plus": "FPMD-R+",
+}
+COLORS = {
+    "fpmd_m": "#1f6fb4",
+    "fpmd_r": "#d1495b",
+    "fpmd_m_plus": "#2a9d5c",
+    "fpmd_r_plus": "#e09f3e",
+}
 
 
 def curves(title: str, runs: list[Path], summaries: list[dict[str, Any]], path: Path) -> None:
