@@ -45,6 +45,10 @@ class FpmdPlus(FlowAlgorithm):
 
     settings: FpmdPlusConfig
 
+    @property
+    def candidates(self) -> int:
+        return 1
+
     def init(self, key: jax.Array) -> Learner:
         first = self.first(key)
         average = jax.tree.map(jnp.copy, first["actor"])  # donated state: no buffer twice

@@ -138,7 +138,7 @@ def selections(program: Program) -> list[Selection]:
 def _network_calls(algorithm: FlowAlgorithm) -> list[int]:
     """The network calls of each of `MODES`."""
     calls = {"one_step": 1, "one_step_sampled": 1}
-    calls["best_of_n"] = algorithm.candidates * (algorithm.settings.flow_steps + 2)
+    calls["best_of_n"] = algorithm.settings.candidates * (algorithm.settings.flow_steps + 2)
     return [calls.get(mode) or Mode.parse(mode).steps for mode in MODES]
 
 
