@@ -45,7 +45,8 @@ class Fpmd(FlowAlgorithm):
         next_obs = encoder.features(learner.encoder, next_obs)  # once, for all that needs s'
 
         # a' ~ best of N at s', drawn once for the TD target and for the regression
-        next_action, next_q = self._explore(learner, next_obs, act_key)
+        std = noise.std(learner.noise, settings.noise)
+        next_action, next_q = self.best(self.policy(learner), next_obs, act_key, std)
 
         # critic: r + gamma min Q_target(s', a')
         target_q = self.networks.critic.value(learner.target_critic, next_obs, next_action)
@@ -78,12 +79,7 @@ class Fpmd(FlowAlgorithm):
         }
         return learner.replace(q_stats=q_stats, noise=annealed), metrics
 
-    def _explore(
-        self, learner: Learner, features: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        std = noise.std(learner.noise, self.settings.noise)
-        return self.best(self.policy(learner), features, key, std)
-
     def explore(self, learner: Learner, obs: jax.Array, key: jax.Array) -> jax.Array:
         features = self.networks.encoder.features(learner.encoder, obs)
-        return self._explore(learner, features, key)[0]
+        stds = noise.stds(learner.noise, self.settings.noise, len(features))
+        return self.best(self.policy(learner), features, key, stds)[0]

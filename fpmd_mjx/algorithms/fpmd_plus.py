@@ -65,7 +65,7 @@ class FpmdPlus(FlowAlgorithm):
         std = noise.std(learner.noise, settings.noise)
 
         # critic: r + gamma Q_target(s', a'), a' one sample of the exploring policy
-        next_action = self._noisy(learner, next_obs, act_key)
+        next_action = self._noisy(learner, next_obs, act_key, std)
         target_q = critic.value(learner.target_critic, next_obs, next_action)
         target = td_target(batch.reward, batch.discount, target_q)
         learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
@@ -114,15 +114,19 @@ class FpmdPlus(FlowAlgorithm):
         goal = jnp.clip(action + rate * gradient, -1.0, 1.0)
         return goal, jnp.mean(jnp.linalg.norm(goal - action, axis=-1))
 
-    def _noisy(self, learner: Learner, features: jax.Array, key: jax.Array) -> jax.Array:
-        """One action of the policy with exploration noise, for each of features (batch, ...)."""
+    def _noisy(
+        self, learner: Learner, features: jax.Array, key: jax.Array, std: jax.Array
+    ) -> jax.Array:
+        """One action of the policy with noise, for each of features (batch, ...); std: () or
+        (batch, 1)."""
         sample_key, noise_key = jax.random.split(key)
         action = self.flow.sample(learner.actor, features, sample_key, self.settings.flow_steps)
-        std = noise.std(learner.noise, self.settings.noise)
         return jnp.clip(action + std * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
 
     def policy(self, learner: Learner) -> Policy:
         return Policy(learner.encoder, learner.average, learner.critic)
 
     def explore(self, learner: Learner, obs: jax.Array, key: jax.Array) -> jax.Array:
-        return self._noisy(learner, self.networks.encoder.features(learner.encoder, obs), key)
+        features = self.networks.encoder.features(learner.encoder, obs)
+        stds = noise.stds(learner.noise, self.settings.noise, len(features))
+        return self._noisy(learner, features, key, stds)

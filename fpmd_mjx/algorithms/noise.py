@@ -36,6 +36,16 @@ def std(noise: Noise, config: NoiseConfig) -> jax.Array:
     return config.scale * noise.alpha
 
 
+def stds(noise: Noise, config: NoiseConfig, num_envs: int) -> jax.Array:
+    """Standard deviations of the environments, (num_envs, 1): `std` on average.
+
+    Where they differ, some environments see what the policy does almost without noise, which is how
+    it is deployed, and others explore further. FastTD3 (arXiv 2505.22642) mixes noise likewise.
+    """
+    place = jnp.linspace(-1.0, 1.0, num_envs) if num_envs > 1 else jnp.zeros(1)
+    return std(noise, config) * (1.0 + config.spread * place[:, None])
+
+
 def anneal(noise: Noise, config: NoiseConfig) -> Noise:
     """One Adam step on log_alpha * (H - target), per action dimension."""
     entropy = 0.5 * jnp.log(2 * math.pi * math.e * jnp.square(std(noise, config)))

@@ -203,6 +203,8 @@ class NoiseConfig:
     lr: float = real(7e-3)
     interval: int = count(250, most=LARGEST_INTERVAL)  # updates between two Adam steps
     target_entropy: float = real(-1.5)  # per action dimension
+    # in collecting, std rises from 1 - spread to 1 + spread times that over the environments
+    spread: float = real(0.0, least=0, most=1)
 
 
 @dataclass
