@@ -72,3 +72,18 @@ def test_noise_starts_at_half_the_action_range_and_ends_at_a_twentieth() -> None
     )
     settled = exploration.Noise(jnp.log(alphas[-1]), noise.opt)
     assert float(exploration.std(settled, config)) == pytest.approx(0.054, abs=1e-4)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("num_envs", [1, 2, 7])
+def test_environments_have_the_noise_on_average(spread: float, num_envs: int) -> None:
+    config = NoiseConfig(spread=spread)
+    state = exploration.init(config)
+    stds = np.asarray(exploration.stds(state, config, num_envs))
+    std = float(exploration.std(state, config))
+    assert stds.shape == (num_envs, 1)
+    np.testing.assert_allclose(stds.mean(), std, rtol=1e-6)
+    if num_envs > 1:
+        ends = std * (1 - spread), std * (1 + spread)
+        np.testing.assert_allclose(stds[[0, -1], 0], ends, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(np.diff(stds[:, 0], 2), 0.0, atol=1e-6)
