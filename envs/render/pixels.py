@@ -66,9 +66,8 @@ class Camera:
                 "model."
             )
         if not 0 <= number < model.ncam:
-            raise UnsupportedModelError(
-                f"{task} has no camera {number}: choose one of 0 to {model.ncam - 1}."
-            )
+            known = f"one of 0 to {model.ncam - 1}" if model.ncam > 1 else "0, its only one"
+            raise UnsupportedModelError(f"{task} has no camera {number}: choose {known}.")
         return number
 
     def is_free(self, model: mujoco.MjModel) -> bool:
