@@ -122,7 +122,7 @@ class _GymEnv(_Original):
         import gymnasium
 
         try:
-            with warnings.catch_warnings(), without_deprecation_notices():
+            with without_deprecation_notices(), warnings.catch_warnings():
                 # gymnasium warns of v4 tasks, which are chosen by name here.
                 warnings.simplefilter("ignore")
                 self._env = gymnasium.make(gym_id, disable_env_checker=True)

@@ -208,15 +208,19 @@ class PlaygroundEnv(Env):
         )
 
 
+_naming = threading.Lock()
+
+
 @contextlib.contextmanager
 def _older_names() -> Iterator[None]:
-    """Gives MuJoCo's method an older name. Playground 0.2 compares versions as strings, takes
-    MuJoCo 3.17 for older than 3.3, and calls the method by that name."""
-    mujoco.MjSpec.find_body = mujoco.MjSpec.body
-    try:
-        yield
-    finally:
-        del mujoco.MjSpec.find_body
+    """Gives MuJoCo's method an older name, for one thread at a time. Playground 0.2 compares
+    versions as strings, takes MuJoCo 3.17 for older than 3.3, and calls the method by that name."""
+    with _naming:
+        mujoco.MjSpec.find_body = mujoco.MjSpec.body
+        try:
+            yield
+        finally:
+            del mujoco.MjSpec.find_body
 
 
 def _kept(theirs: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ of `VectorState` have the axes (seeds, num_envs, ...). Each seed has its own ran
 results do not depend on the other seeds.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
 import jax
@@ -108,9 +108,11 @@ def is_sound(state: State) -> jax.Array:
 
 
 class RepeatedState(State):
-    """played: () int32, control steps since the reset."""
+    """played: () int32, steps of the repeated task since the reset; inner: the task's own state,
+    with None in the fields of `State`."""
 
     played: Any = None
+    inner: Any = None
 
 
 class Repeated(Env):
@@ -137,7 +139,7 @@ class Repeated(Env):
         )
 
     def reset(self, key: jax.Array) -> State:
-        return self._counted(self._env.reset(key), jnp.zeros((), jnp.int32))
+        return self._wrapped(self._env.reset(key), jnp.zeros((), jnp.int32))
 
     def step(self, state: State, action: jax.Array) -> State:
         def once(carry: tuple[State, jax.Array], _: None) -> tuple[Any, None]:
@@ -147,18 +149,29 @@ class Repeated(Env):
             after = after.replace(reward=before.reward + after.reward)
             return (select(over, before, after), jnp.where(over, played, played + 1)), None
 
-        bare = State.begin(state.physics, state.obs, state.task)
+        start = self._unwrapped(state).replace(
+            reward=jnp.zeros((), jnp.float32), terminated=jnp.zeros((), bool)
+        )
         played = cast(RepeatedState, state).played
-        return self._counted(*jax.lax.scan(once, (bare, played), None, self._count)[0])
+        return self._wrapped(*jax.lax.scan(once, (start, played), None, self._count)[0])
 
     def moved(self, state: State) -> Moved:
-        return self._env.moved(state)
+        return self._env.moved(self._unwrapped(state))
 
     @staticmethod
-    def _counted(state: State, played: jax.Array) -> State:
-        return RepeatedState(
-            state.physics, state.obs, state.reward, state.terminated, state.task, played
-        )
+    def _wrapped(state: State, played: jax.Array) -> State:
+        shared = _shared(state)
+        inner = state.replace(**dict.fromkeys(shared))
+        return RepeatedState(**shared, played=played, inner=inner)
+
+    @staticmethod
+    def _unwrapped(state: State) -> State:
+        return cast(RepeatedState, state).inner.replace(**_shared(state))
+
+
+def _shared(state: State) -> dict[str, Any]:
+    """Returns the fields of `State`, without those that a subclass adds."""
+    return {field.name: getattr(state, field.name) for field in fields(State)}
 
 
 @dataclass(frozen=True)

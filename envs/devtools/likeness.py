@@ -91,17 +91,21 @@ def sheet(pairs: Sequence[Pair]) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m envs.devtools.likeness", description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=VISUAL_TASKS, metavar="dmc/TASK")
-    parser.add_argument("--sheet", type=Path, default=Path("docs/pixels.png"))
+    parser.add_argument("tasks", nargs="*", metavar="dmc/TASK", help="default: all visual tasks")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="picture; default: docs/pixels.png of all tasks"
+    )
     options = parser.parse_args(arguments)
     pairs = []
     print("| task | mean absolute difference |\n|---|---|")
-    for name in options.tasks:
+    for name in options.tasks or VISUAL_TASKS:
         pairs.append(compare(name))
         print(f"| {name} | {pairs[-1].difference:.3f} |", flush=True)
-    import matplotlib.image
+    path = options.sheet or (None if options.tasks else Path("docs/pixels.png"))
+    if path:
+        import matplotlib.image
 
-    matplotlib.image.imsave(options.sheet, sheet(pairs))
+        matplotlib.image.imsave(path, sheet(pairs))
 
 
 if __name__ == "__main__":

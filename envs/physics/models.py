@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,9 +50,13 @@ def sensor_indices(model: mujoco.MjModel, *names: str) -> np.ndarray:
     return np.concatenate([sensor.adr[0] + np.arange(sensor.dim[0]) for sensor in sensors])
 
 
+_handling = threading.RLock()
+
+
 @contextlib.contextmanager
 def without_deprecation_notices() -> Iterator[None]:
-    """Drops MuJoCo's notices on deprecated XML in the models of other packages.
+    """Drops MuJoCo's notices on deprecated XML in the models of other packages, for one thread at a
+    time.
 
     MuJoCo prints each of them and appends it to a log file in the working directory, or gives a
     Python warning for an `MjSpec`. Other warnings of the compiler become Python warnings.
@@ -61,14 +66,15 @@ def without_deprecation_notices() -> Iterator[None]:
         if "deprecated" not in message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(handle)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*deprecated.*", UserWarning)
-            yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
+    with _handling:
+        previous = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(handle)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*deprecated.*", UserWarning)
+                yield
+        finally:
+            mujoco.set_mju_user_warning(previous)
 
 
 def _load(

@@ -66,9 +66,8 @@ class Camera:
                 "model."
             )
         if not 0 <= number < model.ncam:
-            raise UnsupportedModelError(
-                f"{task} has no camera {number}: choose one of 0 to {model.ncam - 1}."
-            )
+            known = f"one of 0 to {model.ncam - 1}" if model.ncam > 1 else "0, its only one"
+            raise UnsupportedModelError(f"{task} has no camera {number}: choose {known}.")
         return number
 
     def is_free(self, model: mujoco.MjModel) -> bool:
@@ -271,8 +270,9 @@ _CHANGED = (
 def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjModel:
     """Returns a copy of `model` in which the ray tracer sees sites and skins.
 
-    Visible sites become geoms named "site NAME", without contacts and mass. A skin is replaced by
-    the geoms that collide in its place, in its mean colour. free_camera: adds MuJoCo's free camera.
+    Visible sites become geoms without contacts and mass. The geom of a named site is called "site
+    NAME". A skin is replaced by the geoms that collide in its place, in its mean colour.
+    free_camera: adds MuJoCo's free camera.
 
     Geoms and cameras are added to the spec of the model. A model that was compiled elsewhere has no
     known spec: its sites are not drawn, and no camera is added.
@@ -283,14 +283,14 @@ def drawing(model: mujoco.MjModel, *, free_camera: bool = False) -> mujoco.MjMod
     spec = known.copy()
     if free_camera:
         _add_free_camera(spec, model)
+    bodies = spec.bodies  # as numbered in the model
     for site in range(model.nsite):
         if model.site_group[site] not in _GROUPS or model.site_rgba[site, 3] == 0:
             continue
         source = model.site(site)
-        body = spec.body(model.body(model.site_bodyid[site]).name)
         material = model.site_matid[site]
-        body.add_geom(
-            name=f"site {source.name}",
+        bodies[model.site_bodyid[site]].add_geom(
+            name=f"site {source.name}" if source.name else "",
             type=mujoco.mjtGeom(model.site_type[site]),
             size=source.size,
             pos=source.pos,

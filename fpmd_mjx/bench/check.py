@@ -77,13 +77,15 @@ def host_copy(tree: Any) -> list[np.ndarray]:
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    """0 if both hold the same bits, else their largest difference relative to the largest number of
-    `a`, at least SMALLEST. Infinity if they differ in a number that is not finite."""
+    """0 if both hold the same bits, else their largest difference relative to their largest finite
+    number, at least SMALLEST. Infinity if they differ in a number that is not finite."""
     if a.tobytes() == b.tobytes():
         return 0.0
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    apart = np.max(np.abs(a - b), where=~(np.isnan(a) & np.isnan(b)), initial=0.0)
-    largest = np.max(np.abs(a), where=np.isfinite(a), initial=SMALLEST)
+    both = np.stack([a, b]).astype(np.float64)
+    a, b = both
+    differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
+    apart = np.max(np.abs(a[differ] - b[differ]), initial=0.0)
+    largest = np.max(np.abs(both), where=np.isfinite(both), initial=SMALLEST)
     return max(float(apart / largest), SMALLEST) if np.isfinite(apart) else float("inf")
 
 

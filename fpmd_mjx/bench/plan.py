@@ -246,7 +246,7 @@ def _cells(overrides: list[str], varied: list[str]) -> list[Cell]:
         chosen = dict(word.split("=", 1) for word in words)
         label = ",".join(f"{key}={chosen[key]}" for key in axes if len(axes[key]) > 1)
         target = _number("target", chosen.pop("target")) if "target" in chosen else None
-        limit = _number("limit", chosen.pop("limit")) if "limit" in chosen else None
+        limit = _seconds("limit", chosen.pop("limit")) if "limit" in chosen else None
         divisor = _divisor(chosen.pop("peer_divisor", "1"))
         part = chosen.pop("part", "program")
         if part not in PROFILED:
@@ -312,4 +312,11 @@ def _number(key: str, text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise ConfigError(f"{key}={text} is not possible: give a finite number.")
+    return value
+
+
+def _seconds(key: str, text: str) -> float:
+    value = _number(key, text)
+    if value <= 0:
+        raise ConfigError(f"{key}={text} is not possible: give a number above 0.")
     return value

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
@@ -36,6 +37,32 @@ def group_file(group: str, name: str) -> Path:
         close = difflib.get_close_matches(name, known) or known
         raise ConfigError(f"{group} {name} is unknown: choose one of {', '.join(close)}.")
     return configs_dir() / group / f"{name}.yaml"
+
+
+def check_keys(
+    tree: Any, where: str, needed: Collection[str], optional: Collection[str] = ()
+) -> None:
+    """Raises ConfigError unless `tree` is a mapping that has every key of `needed`, and no key
+    beyond those and `optional`.
+
+    where: the file, and the part of it that `tree` is, for the message.
+    """
+    known = sorted({*needed, *optional})
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where} is not a mapping: give it the keys {', '.join(known)}.")
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"{where} has the unknown key '{key}': use only {', '.join(known)}.")
+    for key in sorted(needed):
+        if tree.get(key) is None:
+            raise ConfigError(f"{where} has no '{key}': add it.")
+
+
+def check_counts(tree: dict[str, Any], where: str, keys: Collection[str]) -> None:
+    """Raises ConfigError unless the values of `keys` are whole numbers of at least 1."""
+    for key in keys:
+        if not isinstance(tree[key], int) or tree[key] < 1:
+            raise ConfigError(f"{where} has {key}: {tree[key]}: give a whole number of at least 1.")
 
 
 GROUPS = ("task", "algorithm", "preset")

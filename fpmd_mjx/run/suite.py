@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from fpmd_mjx.config import load as configs
-from fpmd_mjx.config.schema import Config, ConfigError
+from fpmd_mjx.config.schema import Config
 
-_CELL_KEYS = {"tasks", "algorithms", "overrides"}
-_KEYS = {"description", "preset", "seeds", "episodes", "cells"}
-
+_KEYS = ("description", "preset", "seeds", "episodes", "cells")
+_CELL_KEYS = ("tasks", "algorithms")
 
 EPISODE_SEED = 1
 """Seed of the episodes that a suite scores with."""
@@ -42,10 +41,11 @@ def load_suite(name: str, overrides: list[str]) -> Suite:
     """
     path = configs.group_file("suite", name)
     tree = yaml.safe_load(path.read_text())
-    _only(tree, _KEYS, path)
+    configs.check_keys(tree, path.name, _KEYS)
+    configs.check_counts(tree, path.name, ["episodes"])
     cells = []
-    for group in tree["cells"]:
-        _only(group, _CELL_KEYS, path)
+    for number, group in enumerate(tree["cells"], 1):
+        configs.check_keys(group, f"{path.name}, cell {number}", _CELL_KEYS, ["overrides"])
         for task in group["tasks"]:
             for algorithm in group["algorithms"]:
                 chosen = [f"task={task}", f"algorithm={algorithm}", f"preset={tree['preset']}"]
@@ -109,11 +109,3 @@ def _summary(config: Config) -> dict[str, Any]:
     from fpmd_mjx.run import summary
 
     return summary.read(config.folder) or {}
-
-
-def _only(tree: dict[str, Any], allowed: set[str], path: Path) -> None:
-    for key in tree:
-        if key not in allowed:
-            raise ConfigError(
-                f"{path.name} has the unknown key '{key}': use only {', '.join(sorted(allowed))}."
-            )

@@ -56,8 +56,12 @@ def test_an_epoch_that_differs_in_one_number_does_not(
         ([0.0], [-0.0], check.SMALLEST),
         ([1.0, np.nan], [1.0, 2.0], np.inf),
         ([1.0, np.inf], [1.0, 2.0], np.inf),
+        ([np.inf, np.inf], [np.inf, -np.inf], np.inf),
+        ([np.inf, -np.inf, 1.0], [np.inf, -np.inf, 2.0], 0.5),
+        ([0.0, 0.0], [0.0, 10.0], 1.0),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_differences(a: list[float], b: list[float], expected: float) -> None:
     arrays = np.array(a, np.float32), np.array(b, np.float32)
     assert check.difference(*arrays) == pytest.approx(expected)

@@ -120,6 +120,8 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["target=high"], "target=high is not possible: give a finite number"),
         (["target=nan"], "target=nan is not possible"),
         (["target=1", "limit=soon"], "limit=soon is not possible"),
+        (["target=1", "limit=0"], "limit=0 is not possible: give a number above 0"),
+        (["curve", "limit=-5"], "limit=-5 is not possible: give a number above 0"),
         (["limit=60"], "limit=SECONDS is for training: add target=RETURN, or benchmark curve"),
         (["peers-return"], "benchmark peers-return needs a return to reach"),
         (["peers-speed", "learn"], "peers-speed has settings of its own: measure it alone"),

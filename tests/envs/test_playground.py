@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from mujoco import mjx
@@ -119,6 +121,27 @@ def test_what_others_do_with_playground_is_as_it_was(
     assert found == [["theirs"]] * len(found)
     assert len(found) > 2
     assert mjx_env.mjx is mjx
+
+
+def test_tasks_are_loaded_in_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them needs MuJoCo's older name until its end, and none may leave it behind."""
+    load, found = registry.load, []
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.1)
+        found.append(hasattr(mujoco.MjSpec, "find_body"))
+        return load(*args)
+
+    def make(delay: float) -> Any:
+        time.sleep(delay)
+        return envs.make(f"playground/{TASK}", impl="jax")
+
+    monkeypatch.setattr(registry, "load", slow)
+    with ThreadPoolExecutor(2) as threads:
+        for env in threads.map(make, (0.0, 0.05)):
+            assert env.spec.name == f"playground/{TASK}"
+    assert found == [True, True]
+    assert not hasattr(mujoco.MjSpec, "find_body")
 
 
 def test_warp_tells_losses_alone() -> None:

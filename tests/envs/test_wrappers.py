@@ -279,6 +279,44 @@ def test_the_time_limit_is_in_control_steps(repeat: int, steps: int) -> None:
     assert VectorEnv(Repeated(Toy(), repeat), ENVS).episode_steps == steps
 
 
+def test_a_repeat_of_a_repeat_is_one_repeat() -> None:
+    twice, once = Repeated(Repeated(Toy(), 2), 2), Repeated(Toy(), 4)
+    assert twice.spec.control_steps(3) == once.spec.control_steps(3) == EPISODE
+    start = jax.random.key(3)
+    nested, plain = twice.reset(start), once.reset(start)
+    for _ in range(3):  # until the time limit, or a termination before it
+        nested, plain = (
+            jit(env.step)(s, jnp.ones(1)) for env, s in ((twice, nested), (once, plain))
+        )
+        for name in ("physics", "obs", "reward", "terminated", "task"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(nested, name), getattr(plain, name))
+
+
+def test_a_repeat_passes_on_all_that_a_state_holds() -> None:
+    """Here a wrapper counts its steps in a field of its own."""
+
+    class Counted(State):
+        steps: Any = 0
+
+    class Counting(Toy):
+        def reset(self, key: jax.Array) -> State:
+            return self.counted(super().reset(key), jnp.zeros((), jnp.int32))
+
+        def step(self, state: State, action: jax.Array) -> State:
+            assert isinstance(state, Counted)
+            return self.counted(super().step(state, action), state.steps + 1)
+
+        @staticmethod
+        def counted(state: State, steps: jax.Array) -> State:
+            return Counted(
+                state.physics, state.obs, state.reward, state.terminated, state.task, steps
+            )
+
+    env = Repeated(Repeated(Counting(limits=(1000, 1001)), 3), 2)
+    state = env.step(env.reset(jax.random.key(0)), jnp.ones(1))
+    assert int(state.inner.inner.steps) == int(state.obs[1]) == 6
+
+
 def test_clocks_start_desynchronised() -> None:
     envs = 400
     vector = VectorEnv(Toy(), envs)

@@ -68,22 +68,29 @@ def test_an_unknown_suite_is_refused_with_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "key"),
+    ("change", "message"),
     [
-        (lambda tree: tree.update(seed=3), "seed"),
-        (lambda tree: tree["cells"][0].update(task="dmc/cartpole_swingup"), "task"),
+        (lambda tree: tree.update(seed=3), "mine.yaml has the unknown key 'seed': use only cells"),
+        (lambda tree: tree.pop("preset"), "mine.yaml has no 'preset': add it"),
+        (lambda tree: tree.pop("cells"), "mine.yaml has no 'cells': add it"),
+        (
+            lambda tree: tree["cells"][0].update(task="dmc/cartpole_swingup"),
+            "mine.yaml, cell 1 has the unknown key 'task': use only algorithms",
+        ),
+        (lambda tree: tree["cells"][0].pop("tasks"), "mine.yaml, cell 1 has no 'tasks': add it"),
+        (lambda tree: tree.clear(), "mine.yaml has no 'cells': add it"),
+        (lambda tree: tree.update(episodes=0), "mine.yaml has episodes: 0: give a whole number of"),
     ],
-    ids=["top", "cell"],
 )
-def test_an_unknown_key_is_refused(
-    change: Callable[[Any], None], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_in_a_suite_is_named(
+    change: Callable[[Any], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = yaml.safe_load((configs.configs_dir() / "suite" / "quick.yaml").read_text())
     change(tree)
     (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "mine.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(configs, "configs_dir", lambda: tmp_path)
-    with pytest.raises(ConfigError, match=f"mine.yaml has the unknown key '{key}'"):
+    with pytest.raises(ConfigError, match=message):
         load_suite("mine", [])
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ import yaml
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import Config, ConfigError
 
-_KEYS = {"description", "seeds", "episodes", "evaluations", "tasks"}
-_TASK_KEYS = {"env_steps", "random", "solved"}
+_KEYS = ("description", "seeds", "episodes", "evaluations", "tasks")
+_TASK_KEYS = ("env_steps", "random", "solved")
 
 CHOSEN = ("task", "seeds", "env_steps", "epoch_steps", "eval.episodes", "eval.every", "eval.modes")
 """Settings that the yardstick chooses."""
@@ -74,7 +74,7 @@ def load(
     seeds: int | None = None,
     env_steps: int | None = None,
 ) -> Yardstick:
-    """Reads a yardstick; ConfigError if there is none, or if its file says what nothing reads.
+    """Reads a yardstick; ConfigError if there is none, or if its file has other keys.
 
     Args:
         name: of the file.
@@ -84,10 +84,11 @@ def load(
     """
     path = configs.group_file("yardstick", name)
     tree = yaml.safe_load(path.read_text())
-    _only(tree, _KEYS, path.name)
+    configs.check_keys(tree, path.name, _KEYS)
+    configs.check_counts(tree, path.name, ["seeds", "episodes", "evaluations"])
     listed = {}
     for each, entry in tree.pop("tasks").items():
-        _only(entry, _TASK_KEYS, f"{path.name}, task {each}")
+        configs.check_keys(entry, f"{path.name}, task {each}", _TASK_KEYS)
         listed[each] = Task(name=each, **entry)
     for each in tasks:
         if each not in listed:
@@ -128,13 +129,3 @@ def parse_settings(words: Sequence[str], yardstick: Yardstick) -> dict[str, tupl
             yardstick.config(task, overrides)  # raises
         settings[name] = overrides
     return settings
-
-
-def _only(tree: Mapping[str, Any], allowed: set[str], where: str) -> None:
-    """Raises ConfigError unless the keys of `tree` are those `allowed`."""
-    for key in tree:
-        if key not in allowed:
-            raise ConfigError(f"{where} has the unknown key '{key}': use only {sorted(allowed)}.")
-    for key in allowed:
-        if key not in tree:
-            raise ConfigError(f"{where} has no '{key}': add it.")

@@ -25,9 +25,9 @@ REHEARSAL = {
 }
 """Environment of a cell in a rehearsal."""
 
-_KEYS = {"description", "toy", "readme", "cells"}
-_NEEDED = ("name", "title", "bench", "seconds", "limit")
-_CELL_KEYS = {*_NEEDED, "each", "rounds", "env", "needs", "seeds", "figures", "toy"}
+_KEYS = ("description", "toy", "cells")
+_CELL_KEYS = ("name", "title", "bench", "seconds", "limit")
+_OPTIONAL_CELL_KEYS = ("each", "rounds", "env", "needs", "seeds", "figures", "toy")
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,12 @@ def load(name: str, toy: bool = False) -> Campaign:
     """
     path = configs.group_file("campaign", name)
     tree = yaml.safe_load(path.read_text())
-    _only(tree, _KEYS, path.name)
+    configs.check_keys(tree, path.name, _KEYS, ["readme"])
     cells: list[Cell] = []
-    for entry in tree["cells"]:
-        where = f"{path.name}, cell {entry.get('name')}"
-        _only(entry, _CELL_KEYS, where)
-        for key in _NEEDED:
-            if key not in entry:
-                raise ConfigError(f"{where} has no '{key}': add it.")
-        cells += _cells(entry, _toy(entry, tree) if toy else None)
+    for number, entry in enumerate(tree["cells"], 1):
+        where = f"{path.name}, cell {entry.get('name', number)}"
+        configs.check_keys(entry, where, _CELL_KEYS, _OPTIONAL_CELL_KEYS)
+        cells += _cells(entry, where, _toy(entry, tree) if toy else None)
     if toy:
         commands: dict[Any, Cell] = {}
         for cell in cells:
@@ -128,11 +125,15 @@ def _toy(entry: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     return entry.get("toy", tree["toy"])
 
 
-def _cells(entry: Mapping[str, Any], toy: Mapping[str, Any] | None) -> Iterator[Cell]:
+def _cells(entry: Mapping[str, Any], where: str, toy: Mapping[str, Any] | None) -> Iterator[Cell]:
     for values in _values(entry.get("each", [{}])):
 
         def fill(text: Any, values: Mapping[str, Any] = values) -> str:
-            return str(text).format_map(values)
+            try:
+                return str(text).format_map(values)
+            except KeyError as error:
+                missing = "{" + error.args[0] + "}"
+                raise ConfigError(f"{where} has no value of {missing}: add it to 'each'.") from None
 
         words = [fill(word) for word in entry["bench"].split()]
         yield Cell(
@@ -177,11 +178,3 @@ def _replaced(words: list[str], settings: Mapping[str, Any]) -> list[str]:
 
     kept = [word for word in words if stays(word)]
     return kept + [f"{key}={value}" for key, value in settings.items() if value is not None]
-
-
-def _only(tree: Mapping[str, Any], allowed: set[str], where: str) -> None:
-    for key in tree:
-        if key not in allowed:
-            raise ConfigError(
-                f"{where} has the unknown key '{key}': use only {', '.join(sorted(allowed))}."
-            )

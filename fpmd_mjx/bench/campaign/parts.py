@@ -41,6 +41,11 @@ def missing_seeds(seeds: int, parts: list[dict[str, Any]]) -> list[int]:
     return missing
 
 
+def named(seeds: list[int]) -> str:
+    """Consecutive seeds as text: seed 3, or seeds 3 to 5."""
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+
+
 def seeds_at_once(
     cell: Cell, parts: list[dict[str, Any]], missing: int, within: float
 ) -> int | None:

@@ -21,7 +21,13 @@ from fpmd_mjx.bench import fresh
 from fpmd_mjx.bench.campaign import cache, cells, command, table
 from fpmd_mjx.bench.campaign.cells import Cell
 from fpmd_mjx.bench.campaign.command import Ended
-from fpmd_mjx.bench.campaign.parts import missing_seeds, part_seconds, projection, seeds_at_once
+from fpmd_mjx.bench.campaign.parts import (
+    missing_seeds,
+    named,
+    part_seconds,
+    projection,
+    seeds_at_once,
+)
 from fpmd_mjx.bench.campaign.store import Record, Status, Store, card_name, metrics, program_id
 from fpmd_mjx.config.load import configs_dir
 from fpmd_mjx.config.schema import ConfigError
@@ -308,8 +314,7 @@ class Runner:
             within = min(cell.limit, self._left) - command.GRACE  # leaves time to end by itself
             count = seeds_at_once(cell, parts, len(missing), within)
             if count is None:
-                needed = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
-                _say("no time", cell, f"for seeds {needed} within {max(within, 0.0):.0f} s")
+                _say("no time", cell, f"for {named(missing)} within {max(within, 0.0):.0f} s")
                 return True
             ended = self._command(cell, [*cell.words, *_part(missing[0], count, within)])
             projected = projection(ended.results)
@@ -323,9 +328,9 @@ class Runner:
             left = missing_seeds(cell.seeds, parts)
             reason = ended.reason
             if projected:
-                reason = f"{count} seeds at once would take {projected:.0f} s"
+                reason = f"{named(missing[:count])} would take {projected:.0f} s"
             elif left and reason is None:
-                reason = f"seeds {left[0]} to {left[-1]} are missing"
+                reason = f"{named(left)} still to train"
             status: Status = "partial" if left and results else "failed" if left else "measured"
             seconds = sum(part["seconds"] for part in parts if part["ended"])
             unfinished = [] if whole else ended.results

@@ -1,6 +1,7 @@
 """Yardsticks and settings: what is read, and what is refused before anything runs."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,13 @@ import pytest
 from fpmd_mjx.bench.agent import yardstick
 from fpmd_mjx.config.load import choices
 from fpmd_mjx.config.schema import ConfigError
+
+COMPLETE = """description: d
+seeds: 2
+episodes: 3
+evaluations: 9
+tasks: {dmc/cheetah_run: {env_steps: 100, random: 4, solved: 920}}"""
+"""A yardstick's file."""
 
 
 @pytest.mark.parametrize("name", choices("yardstick"))
@@ -71,3 +79,26 @@ def test_impossible_settings_are_refused(words: list[str], message: str) -> None
 def test_what_is_not_there_is_refused(name: str, tasks: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         yardstick.load(name, tasks)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mine.yaml is not a mapping: give it the keys description, episodes, evaluations"),
+        ("tasks: {dmc/cheetah_run: {random: 4, solved: 920}}", "mine.yaml has no 'description'"),
+        (f"{COMPLETE}\nlimit: 3", "mine.yaml has the unknown key 'limit': use only description"),
+        (COMPLETE.replace("random: 4, ", ""), "task dmc/cheetah_run has no 'random': add it"),
+        (
+            COMPLETE.replace("evaluations: 9", "evaluations: 0"),
+            "has evaluations: 0: give a whole",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "yardstick").mkdir()
+    (tmp_path / "yardstick" / "mine.yaml").write_text(text)
+    monkeypatch.setattr("fpmd_mjx.config.load.configs_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        yardstick.load("mine")

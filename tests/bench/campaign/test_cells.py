@@ -79,6 +79,7 @@ def test_a_rehearsal_has_settings_of_its_own_and_runs_no_command_twice(load: Any
         ({"estimate": 3}, "mine.yaml, cell one has the unknown key 'estimate': use only"),
         ({"each": {"n": [1, 2]}}, "mine.yaml has two cells named one: rename one of them"),
         ({"name": "a/b"}, "mine.yaml has a cell named a/b: use letters, digits"),
+        ({"title": "{task}"}, "mine.yaml, cell one has no value of {task}: add it to 'each'"),
     ],
 )
 def test_mistakes_in_the_file_are_named(load: Any, change: dict[str, Any], message: str) -> None:
@@ -91,6 +92,16 @@ def test_a_cell_without_a_limit_is_refused(load: Any) -> None:
     entry = {key: value for key, value in ENTRY.items() if key != "limit"}
     with pytest.raises(ConfigError, match=r"mine.yaml, cell rates-\{task\}-\{n\} has no 'limit'"):
         load(entry)
+
+
+def test_a_campaign_without_cells_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "campaign").mkdir()
+    (tmp_path / "campaign" / "mine.yaml").write_text("description: d\ntoy: {}\n")
+    monkeypatch.setattr("fpmd_mjx.config.load.configs_dir", lambda: tmp_path)
+    with pytest.raises(ConfigError, match=r"mine\.yaml has no 'cells': add it"):
+        cells.load("mine")
 
 
 def test_the_readme_shows_cells_that_there_are(load: Any) -> None:

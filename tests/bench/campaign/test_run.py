@@ -386,6 +386,19 @@ def test_no_seeds_begin_that_will_not_fit(
     assert "no time   seeds                            for seeds 0 to 7" in capsys.readouterr().err
 
 
+def test_seeds_that_are_missing_are_named(
+    campaign: Callable[..., Store], capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign(seeds_cell(seeds=5))
+    told = capsys.readouterr().err
+    assert "seeds 2 to 4 still to train" in told
+    assert "seed 4 still to train" in told
+    campaign(cell("slow", "slow above 0", seeds=1, seconds=50.0))
+    told = capsys.readouterr().err
+    assert "seed 0 would take 160 s" in told
+    assert "no time   slow                             for seed 0 within 75 s" in told
+
+
 def test_sizes_of_parts() -> None:
     one = cell(seeds=8, seconds=400.0)
     assert seeds_at_once(one, [], 8, 400.0) == 8

@@ -17,8 +17,9 @@ import envs
 from envs import registry
 from envs.base import Env, Moved, State, spec_from_model
 from envs.physics.backend import Physics
+from envs.physics.models import gym_model
 from envs.physics.options import UnsupportedModelError
-from envs.render.pixels import Camera, PixelEnv, Renderer
+from envs.render.pixels import Camera, PixelEnv, Renderer, drawing
 from envs.render.video import Painter
 from envs.wrappers import Repeated
 
@@ -83,7 +84,7 @@ def test_a_model_without_a_camera_is_drawn_or_refused_with_the_remedy() -> None:
     with pytest.raises(UnsupportedModelError, match=r"mine/ball has no camera.*camera element"):
         Painter(Own(""), Camera(), "warp")
     for how in RENDERERS:
-        with pytest.raises(UnsupportedModelError, match=r"mine/ball has no camera 3.*0 to 0"):
+        with pytest.raises(UnsupportedModelError, match=r"mine/ball has no camera 3: choose 0,"):
             Painter(Own(CAMERA), Camera(camera=3), how)  # type: ignore[arg-type]
 
 
@@ -142,6 +143,17 @@ def test_numbers_that_were_changed_after_compiling_are_drawn() -> None:
     env.physics.model.body_pos[1, 0] += 0.5  # type: ignore[attr-defined]
     after = pictures(env, "warp")
     assert np.abs(before.astype(int) - after).mean() > 1
+
+
+def test_sites_and_their_bodies_need_no_names(tmp_path: Path) -> None:
+    path = tmp_path / "own.xml"
+    path.write_text(MODEL.format('<site pos="1 0 0"/><site pos="2 0 0"/>' + CAMERA))
+    model = gym_model(str(path))
+    drawn = drawing(model)
+    assert drawn.ngeom == model.ngeom + model.nsite == model.ngeom + 3
+    geoms = {(int(i), *place) for i, place in zip(drawn.geom_bodyid, drawn.geom_pos, strict=True)}
+    for body, place in zip(model.site_bodyid, model.site_pos, strict=True):
+        assert (int(body), *place) in geoms
 
 
 @pytest.mark.parametrize("how", RENDERERS)
