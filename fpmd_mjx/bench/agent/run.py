@@ -174,10 +174,10 @@ def _report(
 ) -> None:
     """Prints the tables, and writes them beside the results."""
     tables = {"scores": scores.summary(curves)}
-    if len(settings) > 1:
-        tables["differences"] = scores.differences(curves)
+    for equal in ("env steps", "seconds") if len(settings) > 1 else ():
+        tables[f"at equal {equal}"] = scores.differences(curves, equal)
     lines = [
-        f"{yardstick.description}: {len(yardstick.tasks)} tasks, {yardstick.seeds} seeds.",
+        f"{yardstick.description}. Tasks: {len(yardstick.tasks)}, seeds: {yardstick.seeds}.",
         *(f"{name}: {shlex.join(overrides)}" for name, overrides in settings.items()),
     ]
     for name, table in tables.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,47 +98,43 @@ def summary(settings: Mapping[str, Curves]) -> Table:
     )
 
 
-def differences(settings: Mapping[str, Curves]) -> Table:
-    """A row for each other setting and each task beside the first setting, and one for all tasks:
-    differences with their intervals, and how many times as much, at equal env steps and at equal
-    seconds of training. Seeds are paired."""
+def differences(settings: Mapping[str, Curves], equal: str) -> Table:
+    """A row for each other setting and each task beside the first setting, and one for all tasks.
+
+    equal: `env steps`, of the whole runs, or `seconds`, of training until the faster of the two has
+    ended. Intervals are of the difference and of how many times as much; seeds are paired.
+    """
     first, *others = settings
     rows = []
     for name in others:
-        pairs = [(task, settings[first][task], settings[name][task]) for task in settings[first]]
-        steps, seconds = [], []
-        for task, before, after in pairs:
-            until = min(before.seconds[-1], after.seconds[-1])
-            steps.append(np.stack([before.score(), after.score()], -1))
-            seconds.append(np.stack([before.score(until), after.score(until)], -1))
-            rows.append((name, task, *_difference(steps[-1:]), *_difference(seconds[-1:])))
-        rows.append((name, "all", *_difference(steps), *_difference(seconds)))
-    columns = ["setting", "task"]
-    for where in ("steps", "seconds"):
-        columns += [f"{x}, equal {where}" for x in ("difference", "low", "high", "times")]
-        columns += [f"times {x}, equal {where}" for x in ("low", "high")]
-    return Table(tuple(columns), tuple(rows))
+        pairs = []
+        for task, before in settings[first].items():
+            after = settings[name][task]
+            until = min(before.seconds[-1], after.seconds[-1]) if equal == "seconds" else np.inf
+            pairs.append(np.stack([before.score(until), after.score(until)], -1))
+            rows.append((name, task, *_difference(pairs[-1:])))
+        rows.append((name, "all", *_difference(pairs)))
+    columns = ("setting", "task", first, "score", "difference", "low", "high", "times")
+    return Table((*columns, "times low", "times high"), tuple(rows))
 
 
 def _difference(pairs: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """Difference and ratio of the mean scores, with their intervals; pairs: (seeds, 2) a task."""
+    """Both mean scores, their difference and ratio, each with its interval; pairs: (seeds, 2) a
+    task."""
     scores = np.stack(pairs)
 
     def gain(x: np.ndarray) -> np.ndarray:
-        before, after = _mean(x[..., 0]), _mean(x[..., 1])
-        return after - before
+        return _mean(x[..., 1]) - _mean(x[..., 0])
 
     def times(x: np.ndarray) -> np.ndarray:
         before, after = _mean(x[..., 0]), _mean(x[..., 1])
         some = before > 0  # there is no multiple of nothing
         return np.where(some, after / np.where(some, before, 1.0), np.nan)
 
-    return (
-        float(gain(scores)),
-        *stratified_bootstrap(scores, gain),
-        float(times(scores)),
-        *stratified_bootstrap(scores, times),
-    )
+    found: list[Any] = [_mean(scores[..., 0]), _mean(scores[..., 1])]
+    for statistic in (gain, times):
+        found += [statistic(scores), *stratified_bootstrap(scores, statistic)]
+    return tuple(float(x) for x in found)
 
 
 def _mean(scores: np.ndarray) -> np.ndarray:

@@ -57,23 +57,28 @@ def test_settings_differ_at_equal_env_steps_and_at_equal_seconds() -> None:
         "b": curve([60, 40], seconds=5),
         "c": curve([9, 9], seconds=5),
     }
-    table = scores.differences({"before": before, "slow": slow})
-    rows = {row[1]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
-    a, b, both = rows["a"], rows["b"], rows["all"]
-    # The mean of the two evaluations after 100 and 200 env steps; within 20 s the slow one has one.
-    assert (a["difference, equal steps"], a["times, equal steps"]) == pytest.approx((0.25, 40 / 15))
-    assert (a["difference, equal seconds"], a["times, equal seconds"]) == pytest.approx(
-        (0.05, 20 / 15)
+    steps, seconds = (
+        {
+            row[1]: dict(zip(table.columns, row, strict=True))
+            for table in [scores.differences({"before": before, "slow": slow}, equal)]
+            for row in table.rows
+        }
+        for equal in ("env steps", "seconds")
     )
-    assert b["difference, equal steps"] == pytest.approx(0.2)
-    # Within 5 s the first setting has no evaluation yet.
-    assert b["difference, equal seconds"] == pytest.approx(0.5)
-    assert np.isnan(rows["c"]["times, equal seconds"])  # of nothing
-    assert both["difference, equal steps"] == pytest.approx((0.25 + 0.2) / 3)
+    # The mean of the evaluations after 100 and 200 env steps.
+    a, b = steps["a"], steps["b"]
+    assert (a["before"], a["score"], a["difference"]) == pytest.approx((0.15, 0.4, 0.25))
+    assert a["times"] == pytest.approx(40 / 15)
+    assert steps["all"]["difference"] == pytest.approx((0.25 + 0.2) / 3)
+    # Within 20 s the slow one has one evaluation.
+    assert seconds["a"]["difference"] == pytest.approx(0.05)
+    assert seconds["a"]["times"] == pytest.approx(20 / 15)
+    # Within 5 s the first setting has none, and there is no multiple of nothing.
+    assert seconds["b"]["difference"] == pytest.approx(0.5)
+    assert np.isnan(seconds["c"]["times"])
     # Seeds are drawn together: both gain 20 in task b, whichever is drawn.
-    assert b["low, equal steps"] == pytest.approx(0.2)
-    assert b["high, equal steps"] == pytest.approx(0.2)
-    assert both["times low, equal steps"] <= both["times, equal steps"]
+    assert (b["low"], b["high"]) == pytest.approx((0.2, 0.2))
+    assert steps["all"]["times low"] <= steps["all"]["times"] <= steps["all"]["times high"]
 
 
 def test_the_interval_is_that_of_all_samples() -> None:
