@@ -233,7 +233,7 @@ class FpmdPlusConfig(FlowConfig):
 
     radius: float = real(0.5, above=0)  # KL divergence of a mirror-descent step from the policy
     matching: float = real(0.1, above=0)  # weight of the flow-matching loss
-    average_rate: float = real(0.01, above=0, most=1)  # of the average that is deployed; 1: none
+    average_rate: float = real(0.001, above=0, most=1)  # of the average that is deployed; 1: none
     matching_share: float = real(0.25, above=0, most=1)  # share of the batch in that loss
 
 

@@ -121,6 +121,7 @@ def test_the_policy_finds_the_best_action_of_every_state(name: str) -> None:
         "actor.decay_end=1500",
         "algorithm.policy_delay=1",
         "algorithm.noise.interval=50",
+        "algorithm.average_rate=0.01",
     )
     obs = jnp.tile(jnp.eye(OBS), (32, 1))
     zeros = jnp.zeros(len(obs))
