@@ -14,7 +14,7 @@ from envs.base import State
 from envs.wrappers import Outcome
 from fpmd_mjx.algorithms.base import ONE_STEP
 from fpmd_mjx.algorithms.fpmd import Learner
-from fpmd_mjx.data import replay
+from fpmd_mjx.data import replay, returns
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.program import TrainState, statistics
 from fpmd_mjx.run import compile as compiling
@@ -215,7 +215,7 @@ def test_every_kind_of_learner_runs(toys: Toys, name: str) -> None:
     assert seen[-1]["nonfinite/skipped_updates"].sum() == 0
 
 
-def test_observations_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
+def test_observations_and_rewards_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
     state, _ = plain.run(1)
     assert not host(state.normalizer.count).any()
     toy = toys("rich")
@@ -227,7 +227,7 @@ def test_observations_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
     np.testing.assert_allclose(host(state.normalizer.var), seen.var(1), rtol=1e-4)
     # ... and what the networks are given is standardised, while the replay holds what was seen
     keys = jax.random.split(jax.random.key(0), toy.config.seeds)
-    one = jax.tree.map(lambda x: x[0], (state.replay.rows, state.normalizer))
+    one = jax.tree.map(lambda x: x[0], (state.replay.rows, state.normalizer, state.returns))
     ring = replay.Replay(one[0], state.replay.head, state.replay.size)
     learn_config = toy.config.learn
     shape = (learn_config.updates, learn_config.batch)
@@ -236,12 +236,15 @@ def test_observations_are_normalised_when_asked(toys: Toys, plain: Toy) -> None:
         lambda ring, key: replay.sample(ring, key, shape, 3, learn_config.gamma, 1),
         compiler_options=QUICK,
     )
-    batch, raw = given(ring, one[1], keys[0]), drawn(ring, keys[0])
+    batch, raw = given(ring, one[1], one[2], keys[0]), drawn(ring, keys[0])
     std = np.sqrt(np.asarray(one[1].var) + 1e-6)
     np.testing.assert_allclose(batch.obs, (raw.obs - one[1].mean) / std, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         batch.next_obs, (raw.next_obs - one[1].mean) / std, rtol=1e-4, atol=1e-5
     )
+    scale = float(returns.scale(one[2]))
+    assert scale != 1.0
+    np.testing.assert_allclose(batch.reward, raw.reward / scale, rtol=1e-5)
 
 
 # ----------------------------------------------------------------------------- what is inserted

@@ -28,7 +28,7 @@ def test_the_plan_is_what_init_allocates(toys: Callable[[str], Toy], name: str) 
     toy = toys(name)
     planned, state = memory.plan(toy.program), toy.init()
     assert planned["replay"] == allocated(state.replay)
-    assert planned["parameters"] == allocated((state.learner, state.normalizer))
+    assert planned["parameters"] == allocated((state.learner, state.normalizer, state.returns))
     assert planned["environments"] == allocated(state.env)
     # what is not planned for is a few numbers
     rest = allocated(state) - sum(planned[x] for x in ("replay", "parameters", "environments"))
