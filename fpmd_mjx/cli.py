@@ -1,6 +1,7 @@
 """`fpmd train|eval|render|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
-Exit codes: 0 done; 1 a measured task differs from its original, or a cell of a campaign failed;
+Exit codes: 0 done; 1 a measured task differs from its original, or a cell of a campaign
+or a run of a comparison failed;
 2 a user's mistake, with one sentence that names the remedy; 128 + n stopped by signal n, with
 everything saved; 141 the reader of the output has ended.
 """
@@ -430,7 +431,9 @@ def _agent(args: argparse.Namespace) -> int:
     _quiet()
     from fpmd_mjx.bench.agent.run import measure
 
-    return _finish(lambda: measure(chosen, settings, args.out, args.jobs))
+    failed: list[str] = []
+    code = _finish(lambda: failed.extend(measure(chosen, settings, args.out, args.jobs)))
+    return code or int(bool(failed))
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -44,13 +44,13 @@ class Run:
 
 def measure(
     yardstick: Yardstick, settings: Mapping[str, tuple[str, ...]], folder: Path, jobs: int
-) -> None:
+) -> list[str]:
     """Trains what has no result of this program in `folder` yet, then writes and prints the tables.
 
     jobs: runs side by side, each on its share of the cores, settings of the same task together.
 
-    Raises Interrupted at Ctrl-C, and RuntimeError at the end if a run failed; the results of all
-    runs that ended stay.
+    Returns the labels of the runs that failed; there are no tables then. Raises Interrupted at
+    Ctrl-C. The results of all runs that ended stay.
     """
     program = program_id()
     runs = [
@@ -85,11 +85,17 @@ def measure(
         message = f"bench interrupted; the same command goes on from what is in {folder}"
         raise Interrupted(signal.SIGINT, message) from None
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+        console.print(
+            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. The same command "
+            "trains them again, and keeps the others.",
+            markup=False,
+        )
+        return failed
     curves: dict[str, dict[str, Curve]] = {name: {} for name in settings}
     for run in runs:
         curves[run.setting][run.task.name] = _curve(run, program)
     _report(yardstick, settings, curves, folder)
+    return []
 
 
 def shares(jobs: int) -> list[list[int]]:
@@ -103,17 +109,19 @@ def stored(run: Run, program: str) -> dict[str, Any] | None:
     """The result of a run that this program has ended before."""
     try:
         content: dict[str, Any] = json.loads(run.path.read_text())
-    except (OSError, ValueError):
+        same = content["program"] == program and content["config"] == _plain(run.config)
+    except (OSError, ValueError, KeyError, TypeError):  # no file, or not one of ours
         return None
-    same = content["program"] == program and content["config"] == _plain(run.config)
     return content if same else None
 
 
 def train(text: str, cores: list[int]) -> Iterator[fresh.Record]:
-    """`bench.target.train` to the end of the run, on some cores."""
+    """`bench.target.train` to the end of the run, on some cores. Each record names the device: the
+    process that compares must not look at it, or would hold a GPU's memory."""
     if cores:
         os.sched_setaffinity(0, cores)
-    yield from target.train(text, None, ["one_step"])
+    for record in target.train(text, None, ["one_step"]):
+        yield record | {"device": provenance.device()}
 
 
 def _work(
@@ -151,8 +159,10 @@ def _train(run: Run, cores: list[int], program: str) -> None:
             "cores": len(cores),
             "config": _plain(run.config),
             "records": records,
-        }
-        | provenance.provenance(),
+            "device": records[-1]["device"],
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+        },
     )
 
 

@@ -35,13 +35,13 @@ class Curve:
     updates: int
 
     @classmethod
-    def of(cls, task: Task, records: Sequence[Mapping[str, object]]) -> "Curve":
+    def of(cls, task: Task, records: Sequence[Mapping[str, Any]]) -> "Curve":
         """From the records of `bench.target.train`."""
 
         def column(name: str) -> np.ndarray:
             return np.asarray([record[name] for record in records], np.float64)
 
-        returns = np.asarray([record["returns"]["one_step"] for record in records])  # type: ignore[index]
+        returns = np.asarray([record["returns"]["one_step"] for record in records])
         return cls(
             column("env_steps"),
             column("train_seconds"),

@@ -96,7 +96,7 @@ def load(
             raise ConfigError(
                 f"task {each} is not in yardstick {name}: choose among {', '.join(close)}."
             )
-    chosen = [listed[each] for each in tasks or listed]
+    chosen = [listed[each] for each in dict.fromkeys(tasks) or listed]
     if env_steps is not None:
         chosen = [replace(each, env_steps=env_steps) for each in chosen]
     yardstick = Yardstick(name=name, tasks=tuple(chosen), **tree)
@@ -121,7 +121,10 @@ def parse_settings(words: Sequence[str], yardstick: Yardstick) -> dict[str, tupl
             )
         if name in settings:
             raise ConfigError(f"{name} is given twice: choose another name.")
-        overrides = tuple(shlex.split(text))
+        try:
+            overrides = tuple(shlex.split(text))
+        except ValueError as error:
+            raise ConfigError(f"{word} is not possible: {error}; close every quote.") from error
         for key in (override.partition("=")[0] for override in overrides):
             if key in CHOSEN:
                 raise ConfigError(f"bench agent chooses {key} itself: leave it out of {name}.")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from fpmd_mjx import cli
 from fpmd_mjx.bench import fresh, target
 from fpmd_mjx.bench.agent import run
 from fpmd_mjx.bench.agent.yardstick import load, parse_settings
 from fpmd_mjx.config.load import from_yaml
+from fpmd_mjx.run import provenance
 
 YARDSTICK = load("tuning", ["dmc/cheetah_run", "dmc/reacher_hard"], seeds=2)
 SETTINGS = parse_settings(["before=", "after=learn.batch=512"], YARDSTICK)
@@ -37,6 +39,7 @@ class Trained:
                 "env_steps": 1000 * i,
                 "updates": 100 * i,
                 "train_seconds": 2.0 * i,
+                "device": "a card",
             }
 
 
@@ -80,7 +83,8 @@ def test_a_result_has_all_that_it_was_measured_with(trained: Trained, tmp_path: 
     result = json.loads((tmp_path / "after" / "dmc_reacher_hard.json").read_text())
     assert result["config"]["learn"]["batch"] == 512
     assert [record["env_steps"] for record in result["records"]] == [1000, 2000, 3000, 4000]
-    assert {"commit", "device", "versions", "command", "cores"} <= result.keys()
+    assert {"commit", "versions", "command", "cores"} <= result.keys()
+    assert result["device"] == "a card"  # as its own process names it
 
 
 def test_another_program_or_other_settings_are_trained_again(
@@ -90,25 +94,36 @@ def test_another_program_or_other_settings_are_trained_again(
     changed = parse_settings(["before=", "after=learn.batch=128"], YARDSTICK)
     run.measure(YARDSTICK, changed, tmp_path, jobs=1)
     assert trained.runs[4:] == [("dmc/cheetah_run", 128), ("dmc/reacher_hard", 128)]
-    (tmp_path / "before" / "dmc_cheetah_run.json").write_text("cut sho")
-    run.measure(YARDSTICK, changed, tmp_path, jobs=1)
-    assert trained.runs[6:] == [("dmc/cheetah_run", 256)]
+    for i, broken in enumerate(("cut sho", "{}", "[1]")):
+        (tmp_path / "before" / "dmc_cheetah_run.json").write_text(broken)
+        run.measure(YARDSTICK, changed, tmp_path, jobs=1)
+        assert trained.runs[6 + i :] == [("dmc/cheetah_run", 256)]
     monkeypatch.setattr(run, "program_id", lambda: "another program")
     run.measure(YARDSTICK, changed, tmp_path, jobs=1)
-    assert len(trained.runs) == 7 + 4
+    assert len(trained.runs) == 9 + 4
 
 
 def test_a_run_that_fails_does_not_stop_the_others(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained.broken = "dmc/cheetah_run"
-    with pytest.raises(RuntimeError, match="2 of 4 runs failed: before dmc/cheetah_run, after"):
-        run.measure(YARDSTICK, SETTINGS, tmp_path, jobs=1)
-    assert "before dmc/cheetah_run failed: train failed" in capsys.readouterr().err
+    failed = run.measure(YARDSTICK, SETTINGS, tmp_path, jobs=1)
+    assert failed == ["before dmc/cheetah_run", "after dmc/cheetah_run"]
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "before dmc/cheetah_run failed: train failed" in said
+    assert "2 of 4 runs failed" in said
     assert trained.runs == ALL
     trained.broken = ""
     run.measure(YARDSTICK, SETTINGS, tmp_path, jobs=1)
     assert trained.runs[4:] == ALL[:2]
+
+
+@pytest.mark.parametrize(("failed", "code"), [([], 0), (["a dmc/cheetah_run"], 1)])
+def test_a_failed_run_shows_in_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, failed: list[str], code: int
+) -> None:
+    monkeypatch.setattr(run, "measure", lambda *arguments: failed)
+    assert cli.main(["bench", "agent", "a=", "--task", "dmc/cheetah_run"]) == code
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,5 +144,5 @@ def test_a_process_trains_to_the_end_on_its_cores(monkeypatch: pytest.MonkeyPatc
         yield {"a": 1}
 
     monkeypatch.setattr(target, "train", train)
-    assert list(run.train("text", [1])) == [{"a": 1}]
+    assert list(run.train("text", [1])) == [{"a": 1, "device": provenance.device()}]
     assert called == [(0, [1]), ("text", None, ["one_step"])]

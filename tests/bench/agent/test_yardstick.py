@@ -57,6 +57,7 @@ def test_settings_are_named_overrides() -> None:
         ([], "needs settings"),
         (["critic.hidden=[8]"], "critic.hidden=[8] names no settings"),
         (["a"], "a names no settings"),
+        (["a=name='x"], "close every quote"),
         (["a=", "a=preset=fast"], "a is given twice"),
         (["a=seeds=3"], "chooses seeds itself"),
         (["a=", "b=eval.modes=[best_of_n]"], "chooses eval.modes itself: leave it out of b"),
