@@ -1,9 +1,8 @@
 """`fpmd train|eval|render|suite|tasks|bench|report`: arguments in, one call out, no logic.
 
-Exit codes: 0 done; 1 a measured task differs from its original, or a cell of a campaign
-or a run of a comparison failed;
-2 a user's mistake, with one sentence that names the remedy; 128 + n stopped by signal n, with
-everything saved; 141 the reader of the output has ended.
+Exit codes: 0 done; 1 a measured task differs from its original, or a cell of a campaign or a run of
+a comparison failed; 2 a user's mistake, with one sentence that names the remedy; 128 + n stopped by
+signal n, with everything saved; 141 the reader of the output has ended.
 """
 
 import argparse
