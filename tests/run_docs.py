@@ -18,11 +18,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from fpmd_mjx.bench.agent.yardstick import CHOSEN
 from fpmd_mjx.bench.campaign.cells import REHEARSAL
-from fpmd_mjx.bench.plan import PEERS
+from fpmd_mjx.bench.plan import PEERS, Peers, peers_of
 from tests.pages import PAGES, ROOT, Command, Program, arguments, name, steps
 
 SIZES = {
@@ -52,8 +53,11 @@ PEER_SIZES = {
 }
 """Those of benchmarks against peers, too."""
 
-PEER_DEFAULTS = {"task": "playground/CartpoleSwingup", "peer": "sac,ppo"}
-"""Those of benchmarks against peers where the command says nothing."""
+PEER_DEFAULTS = {
+    "peers": {"task": "playground/CartpoleSwingup", "peer": "sac,ppo"},
+    "sbx": {"peer": "sbx_sac"},
+}
+"""Those of benchmarks against peers where the command says nothing, by the peers' extra."""
 
 MOST_VALUES = 2
 """Of a key with several values, such as task=a,b,c."""
@@ -121,12 +125,19 @@ def _sizes(settings: list[str]) -> dict[str, str]:
     sizes = dict(SIZES)
     if any(re.fullmatch(r"preset=\w+_pixels", word) for word in settings):
         sizes |= IMAGES
-    for peers in keys & PEERS.keys():
-        fixed = {word.partition("=")[0] for word in PEERS[peers].fixed}
-        defaults = {key: value for key, value in PEER_DEFAULTS.items() if key not in keys}
+    for benchmark, peers in _peers(settings):
+        fixed = {word.partition("=")[0] for word in peers.fixed}
+        sizes |= PEER_SIZES[benchmark]
+        defaults = PEER_DEFAULTS[peers.extra].items()
+        sizes |= {key: value for key, value in defaults if key not in keys}
         sizes = {key: value for key, value in sizes.items() if key not in fixed}
-        sizes |= PEER_SIZES[peers] | defaults
     return sizes
+
+
+def _peers(words: list[str]) -> Iterator[tuple[str, Peers]]:
+    """The benchmarks against peers that a command names, and their peers."""
+    for benchmark in PEERS.keys() & set(words):
+        yield benchmark, peers_of(benchmark, [word for word in words if "=" in word])
 
 
 def _resized(words: list[str], sizes: dict[str, str]) -> list[str]:
@@ -168,6 +179,10 @@ def reason_not_to_run(step: Command | Program) -> str:
         return OF_OTHERS[step.words[0]]
     if "kernels" in step.words and importlib.util.find_spec("jax_cuda13_plugin") is None:
         return "needs JAX's CUDA plugin"
+    for _, peers in _peers(step.words):
+        for module in peers.modules:
+            if importlib.util.find_spec(module) is None:
+                return f"needs {module}"
     return ""
 
 

@@ -155,7 +155,7 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan.configs, "load", lambda words: load_once(*words))
 
 
-@pytest.mark.usefixtures("loaded_once")
+@pytest.mark.usefixtures("loaded_once", "sbx_installed")
 @pytest.mark.parametrize("page", [x for x in PAGES if commands(x.read_text())], ids=name)
 def test_commands_are_possible(page: Path) -> None:
     for words in commands(page.read_text()):
@@ -226,6 +226,7 @@ def test_steps_of_a_page_are_in_order() -> None:
         ("./run.sh quick", "quick env_steps=64"),
         ("fpmd bench physics num_envs=8,32,128 task=a,b,c", "task=a,b num_envs=4,8 --rounds 1"),
         ("fpmd bench peers-return --rounds 5", "target=0 peer=sac,ppo --rounds 1"),
+        ("fpmd bench peers-return task=dmc/cheetah_run", "target=0 peer=sbx_sac --rounds 1"),
         ("./run.sh fpmd eval runs/a --episodes 20", "runs/a --episodes 1"),
         ("python a.py render runs/a -o a.mp4", "a.mp4 --episodes 1 --size 64"),
         ("./run.sh gpu --minutes 15", "--minutes 15 --rehearse --cell ceilings"),

@@ -27,7 +27,7 @@ BENCHMARKS = {
     "curve": "training to the end of the run: returns of every seed; limit=SECONDS ends it before",
     "target": "training until the one_step return of target=RETURN, for limit=SECONDS at most",
     "peers-speed": "env steps per second beside brax; peer=sac (equal settings), sac_tuned, ppo",
-    "peers-return": "training until target=RETURN, then brax as tuned by Playground; peer=sac, ppo",
+    "peers-return": "training until target=RETURN, then brax (playground/) or SBX (dmc/ and gym/)",
 }
 
 NAMED_ONLY = ("ceilings", "kernels", "profile", "check", "curve")
@@ -36,16 +36,33 @@ NAMED_ONLY = ("ceilings", "kernels", "profile", "check", "curve")
 
 @dataclass(frozen=True)
 class Peers:
-    """Settings of a benchmark against peers, chosen so that the peers can have them.
+    """Peers of a benchmark, and settings of it, chosen so that the peers can have them.
 
-    defaults: settings that a command can change; fixed: settings that it cannot; varied: defaults
-    of the keys whose values are sides of one comparison instead of cells of the grid. One of these
-    is `peer`, whose values must be among its defaults.
+    Attributes:
+        families: prefixes of the names of the tasks that they train on.
+        modules: those that they need.
+        extra: the extra of the package that installs these.
+        defaults: settings that a command can change.
+        fixed: settings that it cannot.
+        varied: defaults of the keys whose values are sides of one comparison instead of cells of
+            the grid. One of these is `peer`, whose values must be among its defaults.
     """
 
+    families: tuple[str, ...]
+    modules: tuple[str, ...]
+    extra: str
     defaults: tuple[str, ...]
     fixed: tuple[str, ...]
-    varied: tuple[str, ...] = ()
+    varied: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return _axes(list(self.varied))["peer"]
+
+    @property
+    def tasks(self) -> str:
+        """Their tasks, for a message."""
+        return f"tasks of {' and '.join(self.families)}"
 
 
 PROFILED = ("collect", "learn", "program")
@@ -54,54 +71,73 @@ PEER_DIVISORS = (1, 2, 4, 8, 16, 32, 64, 128)
 has 128 environments there, and PPO 2048."""
 
 PEERS = {
-    "peers-speed": Peers(
-        defaults=(
-            "task=playground/CartpoleSwingup,playground/CheetahRun,playground/WalkerWalk",
-            "task.impl=auto",
-            "preset=paper",
-            "num_envs=64",
-            "warmup_steps=1024",
-            "env_steps=1099511627776",  # no end
-            "epoch_steps=16384",
-            "actor.hidden=[256,256]",
-            "actor.layer_norm=false",
-            "learn.batch=256",
-            "learn.updates=2",
-            "learn.replay=1000000",
-            "learn.normalize_obs=true",
-        ),
-        fixed=(
-            "seeds=1",
-            "task.graph_mode=null",  # brax's side has MJX's own
-            "task.action_repeat=1",
-            "actor.activation=relu",
-            "critic.kind=scalar",
-            "critic.activation=relu",
-            "critic.hidden=${actor.hidden}",
-            "critic.layer_norm=${actor.layer_norm}",
-            "learn.n_step=1",
-            "learn.collect_steps=1",
-            "learn.dtype=float32",
-        ),
-        varied=(
-            "peer=sac,sac_tuned,ppo",
-            "algorithm=fpmd_m",
-            "algorithm.candidates=1,8,32",
-            "algorithm.policy_delay=2,1",  # as released, and as SAC learns
+    "peers-speed": (
+        Peers(
+            families=("playground/",),
+            modules=("brax", "mujoco_playground"),
+            extra="peers",
+            defaults=(
+                "task=playground/CartpoleSwingup,playground/CheetahRun,playground/WalkerWalk",
+                "task.impl=auto",
+                "preset=paper",
+                "num_envs=64",
+                "warmup_steps=1024",
+                "env_steps=1099511627776",  # no end
+                "epoch_steps=16384",
+                "actor.hidden=[256,256]",
+                "actor.layer_norm=false",
+                "learn.batch=256",
+                "learn.updates=2",
+                "learn.replay=1000000",
+                "learn.normalize_obs=true",
+            ),
+            fixed=(
+                "seeds=1",
+                "task.graph_mode=null",  # brax's side has MJX's own
+                "task.action_repeat=1",
+                "actor.activation=relu",
+                "critic.kind=scalar",
+                "critic.activation=relu",
+                "critic.hidden=${actor.hidden}",
+                "critic.layer_norm=${actor.layer_norm}",
+                "learn.n_step=1",
+                "learn.collect_steps=1",
+                "learn.dtype=float32",
+            ),
+            varied=(
+                "peer=sac,sac_tuned,ppo",
+                "algorithm=fpmd_m",
+                "algorithm.candidates=1,8,32",
+                "algorithm.policy_delay=2,1",  # as released, and as SAC learns
+            ),
         ),
     ),
-    "peers-return": Peers(
-        defaults=(
-            "task=playground/CheetahRun",
-            "task.impl=auto",
-            "preset=fast",
-            "algorithm=fpmd_m",
-            "eval.episodes=128",  # as many as brax's
+    "peers-return": (
+        Peers(
+            families=("playground/",),
+            modules=("brax", "mujoco_playground"),
+            extra="peers",
+            defaults=(
+                "task=playground/CheetahRun",
+                "task.impl=auto",
+                "preset=fast",
+                "algorithm=fpmd_m",
+                "eval.episodes=128",  # as many as brax's
+            ),
+            fixed=("seeds=1", "task.graph_mode=null"),
+            varied=("peer=sac,ppo",),
         ),
-        fixed=("seeds=1", "task.graph_mode=null"),
-        varied=("peer=sac,ppo",),
+        Peers(
+            families=("dmc/", "gym/"),
+            modules=("sbx",),
+            extra="sbx",
+            defaults=("preset=cpu", "algorithm=fpmd_m"),
+            fixed=("seeds=1", "task.obs=state", "task.action_repeat=1", "peer_divisor=1"),
+            varied=("peer=sbx_sac,sbx_tqc,sbx_crossq",),
+        ),
     ),
 }
+"""The peers of each benchmark against peers. The first are those of a command without a task."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +151,7 @@ class Cell:
         target: the return that `target` and `peers-return` train to.
         limit: wall seconds after which `target`, `curve` and `peers-return` end.
         variants: further overrides of each side that `peers-speed` compares.
-        peers: names of brax's sides, in the benchmarks against peers.
+        peers: names of the other sides, in the benchmarks against peers.
         peer_divisor: divisor of the tuned peers' sizes.
         modes: evaluation modes of `target` and `curve`; the target is a return in the first one.
         whole: whether `curve` ends as soon as its pace shows that it will exceed its limit.
@@ -204,33 +240,49 @@ def _against_peers(
     """`overrides` added to the settings of a benchmark in `PEERS`: the grid's, and the varied."""
     if len(set(named)) > 1:
         raise ConfigError(f"benchmark {name} has settings of its own: measure it alone.")
-    if not all(map(importlib.util.find_spec, ("brax", "mujoco_playground"))):
+    peers = peers_of(name, overrides)
+    if not all(map(importlib.util.find_spec, peers.modules)):
         raise ConfigError(
-            f"benchmark {name} needs brax and Playground: run `pip install 'fpmd-mjx[peers]'`."
+            f"benchmark {name} needs {' and '.join(peers.modules)} for {peers.tasks}: "
+            f"run `pip install 'fpmd-mjx[{peers.extra}]'`."
         )
-    peers = PEERS[name]
     chosen = {_key(override) for override in overrides}
     for key in map(_key, peers.fixed):
         if key in chosen:
             raise ConfigError(f"benchmark {name} chooses {key} itself: leave it out.")
     defaults = (*peers.defaults, *peers.varied)
     overrides = [*(x for x in defaults if _key(x) not in chosen), *overrides]
-    for override in overrides:
-        if _key(override) == "task" and not all(
-            task.startswith("playground/") for task in override.partition("=")[2].split(",")
-        ):
-            raise ConfigError(
-                f"{override} is not possible with {name}: peers train on Playground's tasks, such "
-                "as task=playground/CheetahRun."
-            )
-    known = _axes(list(peers.varied))["peer"]
-    for peer in _axes([x for x in overrides if _key(x) == "peer"])["peer"]:
-        if peer not in known:
-            raise ConfigError(f"peer={peer} is unknown: choose among {', '.join(known)}.")
     varies = [_key(x) for x in peers.varied]
     grid = [x for x in overrides if _key(x) not in varies]
     varied = [x for key in varies for x in overrides if _key(x) == key]
     return [*grid, *peers.fixed], varied
+
+
+def peers_of(name: str, overrides: list[str]) -> Peers:
+    """The peers that train on the tasks of a command. Raises ConfigError if its peers do not."""
+    words = [x for x in overrides if _key(x) in ("task", "peer")]
+    axes = _axes(words)
+    found = PEERS[name][0]
+    if "task" in axes:
+        of_all = [x for x in PEERS[name] if all(t.startswith(x.families) for t in axes["task"])]
+        if not of_all:
+            kinds = ", or ".join(x.tasks for x in PEERS[name])
+            raise ConfigError(
+                f"task={','.join(axes['task'])} is not possible with {name}: give {kinds}."
+            )
+        [found] = of_all
+    for peer in axes.get("peer", ()):
+        if peer in found.names:
+            continue
+        known = ", ".join(found.names)
+        for other in PEERS[name]:
+            if peer in other.names:
+                raise ConfigError(
+                    f"peer={peer} trains on {other.tasks}: give one as task=NAME, or choose among "
+                    f"{known}."
+                )
+        raise ConfigError(f"peer={peer} is unknown: choose among {known}.")
+    return found
 
 
 def _key(override: str) -> str:

@@ -31,6 +31,8 @@ def versions() -> dict[str, str]:
         "warp-lang",
         "playground",
         "brax",
+        "sbx-rl",
+        "stable-baselines3",
     ]
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in names:

@@ -65,6 +65,19 @@ def test_peers_are_sides_of_each_cell_and_can_be_chosen(
     assert make_plan(["learn"], 3).cells[0].peers == ()
 
 
+@pytest.mark.usefixtures("sbx_installed")
+def test_on_original_tasks_the_peers_are_those_of_sbx() -> None:
+    words = ["peers-return", "target=800", "seed=0,1", "task=dmc/finger_spin"]
+    cells = make_plan(words, 3).cells
+    assert [(x.label, x.config.seed) for x in cells] == [("seed=0", 0), ("seed=1", 1)]
+    for cell in cells:
+        config = cell.config
+        assert cell.peers == ("sbx_sac", "sbx_tqc", "sbx_crossq")
+        assert (config.preset, config.seeds, config.eval.episodes) == ("cpu", 1, 10)
+    [cell] = make_plan([*words[:2], "task=gym/Ant-v5", "peer=sbx_crossq", "preset=fast"], 3).cells
+    assert (cell.peers, cell.config.preset) == (("sbx_crossq",), "fast")
+
+
 def test_the_part_that_is_profiled() -> None:
     assert [cell.part for cell in make_plan(["profile"], 3).cells] == ["program"]
     cells = make_plan(["profile", "part=collect,learn"], 3).cells
@@ -80,6 +93,10 @@ def test_without_their_packages_a_remedy_is_named(monkeypatch: pytest.MonkeyPatc
     )
     with pytest.raises(ConfigError, match=r"pip install 'fpmd-mjx\[peers\]'"):
         make_plan(["peers-speed"], 3)
+    assert make_plan(["peers-return", "target=8", "task=dmc/cheetah_run"], 3).cells
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs sbx .* run `pip install 'fpmd-mjx\[sbx\]'`"):
+        make_plan(["peers-return", "target=8", "task=dmc/cheetah_run"], 3)
     assert make_plan(["physics"], 3).cells
 
 
@@ -112,6 +129,7 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
     assert cells[0].label == "actor.hidden=[8,8]"
 
 
+@pytest.mark.usefixtures("sbx_installed")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -139,7 +157,22 @@ def test_the_commas_of_a_list_make_no_grid() -> None:
         (["peers-speed", "algorithm=sac"], "algorithm=sac is unknown"),
         (["peers-speed", "algorithm.policy_delay=1,0"], "algorithm.policy_delay=0 is not possible"),
         (["peers-speed", "learn.n_step=3"], "peers-speed chooses learn.n_step itself"),
-        (["peers-speed", "task=dmc/cheetah_run"], "peers train on Playground's tasks"),
+        (
+            ["peers-speed", "task=dmc/a"],
+            "is not possible with peers-speed: give tasks of playground/.",
+        ),
+        (["peers-return", "task=gym/A,mine/b"], "playground/, or tasks of dmc/ and gym/."),
+        (["peers-return", "task=dmc/a,playground/B"], "task=dmc/a,playground/B is not possible"),
+        (
+            ["peers-return", "peer=sbx_sac"],
+            "peer=sbx_sac trains on tasks of dmc/ and gym/: give one",
+        ),
+        (
+            ["peers-return", "task=dmc/a", "peer=ppo"],
+            "or choose among sbx_sac, sbx_tqc, sbx_crossq.",
+        ),
+        (["peers-return", "task=dmc/a", "peer=sbx_ddpg"], "peer=sbx_ddpg is unknown"),
+        (["peers-return", "task=dmc/a", "peer_divisor=2"], "chooses peer_divisor itself"),
         (["seeds=1,1"], "seeds=1,1 has a value twice"),
         (["seeds=1", "seeds=2"], "give all its values as seeds=a,b"),
         (["learn.batch=8,0"], "learn.batch=0 is not possible"),

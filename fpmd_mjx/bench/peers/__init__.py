@@ -1,1 +1,2 @@
-"""Peers: brax's SAC and PPO, as published, on MuJoCo Playground's tasks."""
+"""Peers, as published: brax's SAC and PPO on MuJoCo Playground's tasks, and SBX's SAC, TQC and
+CrossQ on the original simulators."""

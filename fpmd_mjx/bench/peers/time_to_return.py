@@ -1,10 +1,8 @@
-"""Seconds of training to a given return: this program, and brax's SAC and PPO with Playground's
-tuned settings. Compilation, training and evaluation are timed separately."""
+"""Seconds of training to a given return: this program, and its peers. Compilation, training and
+evaluation are timed separately."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 from unittest import mock
@@ -12,7 +10,8 @@ from unittest import mock
 import jax
 
 from fpmd_mjx.bench import fresh, target
-from fpmd_mjx.bench.peers import brax
+from fpmd_mjx.bench.peers import brax, sbx
+from fpmd_mjx.bench.peers.clock import Clock
 from fpmd_mjx.bench.plan import Cell
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.run.compile import use_compile_cache
@@ -28,11 +27,21 @@ def measure(cell: Cell, empty_caches: bool, add: target.Add) -> None:
     text = configs.to_yaml(config)
     goal = (cell.target, cell.modes)
     target.timed(name, cell, empty_caches, add, target.train, text, *goal)
-    for algorithm in cell.peers:
-        task = (config.task.name, config.task.impl)
-        name = f"peers-return.{brax.side_name(algorithm, cell.peer_divisor)}"
-        arguments = (algorithm, *task, cell.peer_divisor, config.seed, cell.target)
-        target.timed(name, cell, empty_caches, add, train, *arguments)
+    for peer in cell.peers:
+        name, function, arguments = _run_of(peer, cell)
+        target.timed(f"peers-return.{name}", cell, empty_caches, add, function, *arguments)
+
+
+def _run_of(
+    peer: str, cell: Cell
+) -> tuple[str, Callable[..., Iterator[fresh.Record]], tuple[Any, ...]]:
+    """The peer's name in metrics, the function that trains it, and its arguments."""
+    config, goal = cell.config, (cell.config.seed, cell.target)
+    if peer in sbx.ALGORITHMS:
+        return peer, sbx.train, (peer, config.task.name, config.eval.episodes, *goal)
+    divisor = cell.peer_divisor
+    arguments = (peer, config.task.name, config.task.impl, divisor, *goal)
+    return brax.side_name(peer, divisor), train, arguments
 
 
 def train(
@@ -103,52 +112,25 @@ def tuned_settings(algorithm: str, task: str, impl: str | None, divisor: int) ->
     return settings | {"deterministic_eval": True}
 
 
-def _train(algorithm: str, settings: dict[str, Any], clock: "Clock") -> None:
+def _train(algorithm: str, settings: dict[str, Any], clock: Clock) -> None:
     """Runs `train`; `clock` counts its seconds."""
 
     def pmap(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         return clock.compiled(jax.pmap(function, **options), "train")
 
     with brax.driven(algorithm, pmap) as module:
-        evaluator = clock.evaluator(module.acting.Evaluator)
+        evaluator = _timed_evaluator(module.acting.Evaluator, clock)
         with mock.patch.object(module.acting, "Evaluator", evaluator):
             module.train(**settings)
 
 
-class Clock:
-    """Seconds of compilation, training and evaluation."""
+def _timed_evaluator(make: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
+    """`make`, which makes brax's evaluators, with their compilation and episodes counted."""
 
-    def __init__(self) -> None:
-        self.seconds = {"compile": 0.0, "train": 0.0, "eval": 0.0}
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        with clock.time("compile"):  # compiles a reset, and runs it once
+            made = make(*args, **kwargs)
+        made._generate_eval_unroll = clock.compiled(made._generate_eval_unroll, "eval")
+        return made
 
-    @contextmanager
-    def time(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[what] += time.perf_counter() - start
-
-    def compiled(self, function: Any, what: str) -> Callable[..., Any]:
-        """`function`, jitted or mapped, compiled before the first call with each set of types. Its
-        calls block and count as `what`."""
-        executables: dict[Any, Any] = {}
-
-        def call(*arguments: Any) -> Any:
-            types = tuple(jax.typeof(leaf) for leaf in jax.tree.leaves(arguments))
-            if types not in executables:
-                with self.time("compile"):
-                    executables[types] = function.lower(*arguments).compile()
-            with self.time(what):
-                return jax.block_until_ready(executables[types](*arguments))
-
-        return call
-
-    def evaluator(self, make: Callable[..., Any]) -> Callable[..., Any]:
-        """`make`, which makes brax's evaluators, with their compilation and episodes counted."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.time("compile"):  # compiles a reset, and runs it once
-                made = make(*args, **kwargs)
-            made._generate_eval_unroll = self.compiled(made._generate_eval_unroll, "eval")
-            return made
-
-        return timed
+    return timed

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fpmd_mjx.bench import fresh, target
-from fpmd_mjx.bench.peers import brax, time_to_return
+from fpmd_mjx.bench.peers import brax, sbx, time_to_return
 from fpmd_mjx.bench.plan import make_plan
 from fpmd_mjx.config import load as configs
 from fpmd_mjx.config.schema import ConfigError
@@ -148,6 +148,21 @@ def test_each_is_trained_alone_to_the_same_return(monkeypatch: pytest.MonkeyPatc
     for name, metrics in zip(names, found, strict=True):
         assert metrics[f"peers-return.{name}.train_seconds"] == 1.0
         assert metrics[f"peers-return.{name}.train_and_compile_seconds"] == 3.0
+
+
+@pytest.mark.usefixtures("sbx_installed")
+def test_on_an_original_task_the_peers_are_agents_of_sbx(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["peers-return", "task=dmc/finger_spin", "target=9", "seed=4", "peer=sbx_tqc,sbx_sac"]
+    [cell] = make_plan([*words, "eval.episodes=5"], 1).cells
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        target, "timed", lambda name, *rest: asked.append((name, rest[0], *rest[3:]))
+    )
+    time_to_return.measure(cell, True, lambda metrics, final=True: None)
+    assert [name for name, *_ in asked] == [
+        f"peers-return.{side}" for side in ("fpmd_m", "sbx_tqc", "sbx_sac")
+    ]
+    assert asked[1][1:] == (cell, sbx.train, "sbx_tqc", "dmc/finger_spin", 5, 4, 9.0)
 
 
 def test_a_task_that_nobody_tuned_is_refused() -> None:
