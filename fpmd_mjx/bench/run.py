@@ -97,12 +97,16 @@ class Results:
 
     def __init__(self, plan: Plan, out: Path | None) -> None:
         self._metrics: dict[str, dict[str, Metric]] = {c.label: {} for c in plan.cells}
+        self._open: dict[str, Metrics] = {c.label: {} for c in plan.cells}
         self._plan, self._out = plan, out
         self._versions, self._commit = provenance.versions(), provenance.commit()
 
     def add(self, cell: Cell, metrics: Metrics, final: bool = True) -> None:
-        """Keeps metrics, and prints them if they are final."""
-        self._metrics[cell.label].update(metrics)
+        """Keeps metrics, and prints them if they are final. The next ones of the cell replace
+        those that are not."""
+        self._open[cell.label] = {} if final else metrics
+        if final:
+            self._metrics[cell.label].update(metrics)
         suffix = f"[{cell.label}]" if cell.label else ""
         for name, value in metrics.items() if final else ():
             if isinstance(value, Table):
@@ -112,6 +116,9 @@ class Results:
             print(f"{name}{suffix} {shown:.6g}", flush=True)
         if self._out is not None:
             self._write(self.content(complete=False))
+
+    def _metrics_of(self, cell: Cell) -> Metrics:
+        return {**self._metrics[cell.label], **self._open[cell.label]}
 
     def write(self, complete: bool) -> None:
         """Writes the file, if there is one, with the device's name. Takes a GPU's memory."""
@@ -152,7 +159,7 @@ class Results:
                         name: dataclasses.asdict(value)
                         if isinstance(value, Quartiles | Table)
                         else value
-                        for name, value in self._metrics[cell.label].items()
+                        for name, value in self._metrics_of(cell).items()
                     },
                 }
                 for cell in self._plan.cells

@@ -232,6 +232,25 @@ def test_bounds_stand_in_the_row_of_what_they_bound(
     assert not any("more_than" in line for line in shown)
 
 
+def test_a_bound_ends_with_what_it_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, bound = tmp_path / "bench.json", "peers-return.x.more_than_seconds"
+
+    def written() -> dict[str, float]:
+        return json.loads(out.read_text())["cells"][0]["metrics"]
+
+    def peers(cell: Any, empty_caches: bool, add: Any) -> None:
+        add({"peers-return.a.seconds": 1.0})
+        for seconds in (10.0, 20.0):
+            add({bound: seconds}, final=False)
+            assert written() == {"peers-return.a.seconds": 1.0, bound: seconds}
+        add({"peers-return.x.seconds": 30.0})
+
+    monkeypatch.setattr(time_to_return, "measure", peers)
+    monkeypatch.setattr(run, "use_compile_cache", lambda: None)
+    run.run(make_plan(["peers-return", "target=5"], 2), out)
+    assert written() == {"peers-return.a.seconds": 1.0, "peers-return.x.seconds": 30.0}
+
+
 def test_an_interruption_leaves_what_was_measured(
     log: list[str],
     tmp_path: Path,
