@@ -18,8 +18,8 @@ ALGORITHMS = {"sbx_crossq": "CrossQ", "sbx_sac": "SAC", "sbx_tqc": "TQC"}
 ENV_STEPS = 1_000_000
 """Of a whole run, as customary for these agents on MuJoCo's tasks."""
 
-EVALUATE_EVERY = 2_000
-"""Env steps from one evaluation to the next: two episodes of dm_control."""
+EVALUATE_EVERY = 1_000
+"""Env steps from one evaluation to the next: one episode of dm_control."""
 
 
 def train(peer: str, task: str, episodes: int, seed: int, goal: float) -> Iterator[fresh.Record]:
