@@ -1,9 +1,7 @@
-"""Agents of SBX on the original simulators: their records, with an agent of our own and theirs."""
+"""The records of SBX's agents, with an agent of our own, and the simulators that they train on."""
 
 from __future__ import annotations
 
-import itertools
-import time
 from typing import Any
 
 import gymnasium
@@ -36,20 +34,20 @@ class Line(gymnasium.Env):
 
 
 class Agent:
-    """Acts better after each call of `learn`."""
-
-    nap = 0.02
+    """Acts better after each call of `learn`, which takes 5 s; a call of `predict` takes 1 s."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.now = 0.0
 
     def learn(self, total_timesteps: int, reset_num_timesteps: bool) -> None:
         assert (total_timesteps, reset_num_timesteps) == (sbx.EVALUATE_EVERY, False)
         self.calls += 1
-        time.sleep(self.nap)
+        self.now += 5.0
 
     def predict(self, obs: np.ndarray, deterministic: bool) -> tuple[np.ndarray, None]:
         assert deterministic
+        self.now += 1.0
         return np.full((len(obs), 1), self.calls, np.float32), None
 
 
@@ -63,13 +61,16 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
         made.append(Line())
         return made[-1]
 
+    agent = Agent()
+
     def make_agent(peer: str, env: Line, seed: int) -> Agent:
         assert (peer, env, seed) == ("sbx_sac", made[0], 3)
-        return Agent()
+        return agent
 
     monkeypatch.setattr(sbx, "make_env", make_env)
     monkeypatch.setattr(sbx, "make_agent", make_agent)
     monkeypatch.setattr(sbx, "use_compile_cache", lambda: None)
+    monkeypatch.setattr("time.perf_counter", lambda: agent.now)
     return made
 
 
@@ -83,9 +84,9 @@ def test_a_record_after_every_evaluation(
     assert found[0]["returns"] == {"mean_action": [3.0]}
     assert found[0]["seeds"] == [3]
     for i, record in enumerate(found, 1):
-        assert Agent.nap * i <= record["train_seconds"] < 2 * Agent.nap * i
-        assert 0 < record["eval_seconds"] < Agent.nap
-        assert record["compile_seconds"] == 0
+        assert record["train_seconds"] == 5.0 * i
+        assert record["eval_seconds"] == 3.0 * i
+        assert record["compile_seconds"] == 0.0
     assert len(lines) == 3
     starts = [*lines[1].seeds, *lines[2].seeds]
     assert len(set(starts)) == 6  # no two episodes of evaluations start alike
@@ -122,31 +123,3 @@ def test_tasks_of_gymnasium_are_its_own() -> None:
     env = sbx.make_env("gym/InvertedPendulum-v5")
     assert env.spec.id == "InvertedPendulum-v5"
     assert env.spec.max_episode_steps == 1000
-
-
-@pytest.mark.parametrize(
-    ("peer", "task"),
-    [
-        ("sbx_sac", "gym/InvertedPendulum-v5"),
-        ("sbx_tqc", "dmc/cartpole_swingup"),
-        ("sbx_crossq", "dmc/cartpole_swingup"),
-    ],
-)
-def test_their_agents_learn_as_published(
-    peer: str, task: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("sbx")
-    made: list[Any] = []
-    make = sbx.make_agent
-    monkeypatch.setattr(sbx, "make_agent", lambda *args: made.append(make(*args)) or made[-1])
-    monkeypatch.setattr(sbx, "use_compile_cache", lambda: None)
-    monkeypatch.setattr(sbx, "EVALUATE_EVERY", 110)
-    found = list(itertools.islice(sbx.train(peer, task, 2, 3, 1e9), 2))
-    [agent] = made
-    assert (agent.num_timesteps, agent._n_updates, agent.seed) == (220, 220 - 100, 3)
-    assert [x["env_steps"] for x in found] == [110, 220]
-    assert all(np.isfinite(x["return"]) for x in found)
-    first, second = found
-    assert first["compile_seconds"] > first["train_seconds"] > 0
-    assert second["compile_seconds"] < 2 * first["compile_seconds"]
-    assert second["train_seconds"] > first["train_seconds"]
