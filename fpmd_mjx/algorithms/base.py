@@ -159,7 +159,7 @@ class Networks:
 
     Attributes:
         encoder: from observations to features.
-        critic: the twins, of features and actions.
+        critic: of features and actions.
         action_size: length of an action.
         dtype: of the networks' computations.
         trunk: width of the trunk in front of every head of images, 0 for vectors; see `MLP`.
@@ -210,7 +210,7 @@ def critic_step(
     batch: Batch,
     target: jax.Array,
 ) -> tuple[L, Metrics]:
-    """One gradient step of the twin critics and the encoder towards `target` (batch,).
+    """One gradient step of the critics and the encoder towards `target` (batch,).
 
     obs: the observations of the batch, augmented.
     """
@@ -229,8 +229,9 @@ def critic_step(
         "critic/q_mean": jnp.mean(q),
         "critic/q_std": jnp.std(q),
         "critic/target_mean": jnp.mean(target),
-        "critic/twin_gap": jnp.mean(jnp.abs(q[0] - q[1])),
     }
+    if len(q) == 2:
+        metrics["critic/twin_gap"] = jnp.mean(jnp.abs(q[0] - q[1]))
     return (
         learner.replace(encoder=encoder, critic=critic, critic_opt=critic_opt),
         {name: Mean.of(x) for name, x in metrics.items()},

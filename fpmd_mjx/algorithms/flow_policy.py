@@ -49,12 +49,12 @@ class FlowPolicy:
         *,
         repeat: tuple[int, ...] = (),
     ) -> jax.Array:
-        noise = self.prior((*repeat, *obs.shape[:-1]), key)
-        return self.push(params, obs, noise, steps)
+        normal = self.normal((*repeat, *obs.shape[:-1]), key)
+        return self.push(params, obs, normal, steps)
 
-    def push(self, params: Params, obs: jax.Array, noise: jax.Array, steps: int) -> jax.Array:
-        """The actions that `noise`, (..., action_size), becomes in `steps` network calls."""
-        return self.flow.sample(self.field(params, obs), noise, steps)
+    def push(self, params: Params, obs: jax.Array, normal: jax.Array, steps: int) -> jax.Array:
+        """The actions that N(0, I) draws, (..., action_size), become in `steps` network calls."""
+        return self.flow.sample(self.field(params, obs), self.prior_std * normal, steps)
 
     def deploy(self, params: Params) -> Params:
         """Folds the constant inputs x = 0 and the times into the network, for `one_step`."""
@@ -85,16 +85,16 @@ class FlowPolicy:
         self, params: Params, obs: jax.Array, key: jax.Array, steps: int
     ) -> jax.Array:
         """Mean distance of the one-step and the `steps`-step action of the same noise: scalar."""
-        field, x = self.field(params, obs), self.prior(obs.shape[:-1], key)
-        gap = self.flow.sample(field, x, 1) - self.flow.sample(field, x, steps)
+        normal = self.normal(obs.shape[:-1], key)
+        gap = self.push(params, obs, normal, 1) - self.push(params, obs, normal, steps)
         return jnp.mean(jnp.linalg.norm(gap, axis=-1))
 
     def _one_step_times(self) -> list[jax.Array]:
         return [jnp.float32(t) for t in self.flow.one_step_times]
 
-    def prior(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-        """Noise that samples start from: (*shape, action_size)."""
-        return self.prior_std * jax.random.normal(key, (*shape, self.action_size), jnp.float32)
+    def normal(self, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        """N(0, I) draws: (*shape, action_size)."""
+        return jax.random.normal(key, (*shape, self.action_size), jnp.float32)
 
     def _origin(self, shape: tuple[int, ...]) -> jax.Array:
         return jnp.zeros((*shape, self.action_size), jnp.float32)

@@ -58,30 +58,36 @@ class FpmdPlus(FlowAlgorithm):
         self, learner: Learner, batch: Batch, key: jax.Array, count: Counter
     ) -> tuple[Learner, Metrics]:
         settings, encoder, critic = self.settings, self.networks.encoder, self.networks.critic
-        act_key, prior_key, loss_key, obs_key, next_key = jax.random.split(key, 5)
+        noise_key, loss_key, obs_key, next_key = jax.random.split(key, 4)
         obs = encoder.augment(batch.obs, obs_key)
         next_obs = encoder.augment(batch.next_obs, next_key)
         next_obs = encoder.features(learner.encoder, next_obs)  # once, for all that needs s'
         std = noise.std(learner.noise, settings.noise)
+        normals = self.flow.normal((3, *next_obs.shape[:-1]), noise_key)
 
         # critic: r + gamma Q_target(s', a'), a' one sample of the exploring policy
-        next_action = self._noisy(learner, next_obs, act_key, std)
+        next_action = self._noisy(learner, next_obs, normals[:2], std)
         target_q = critic.value(learner.target_critic, next_obs, next_action)
         target = td_target(batch.reward, batch.discount, target_q)
         learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 
-        # policy: the mirror-descent step at s', fitted from the same noise in one step, and by flow
-        # matching on a part of the batch; the target critic follows
-        def policy_step(learner: Learner) -> tuple[Learner, Metrics]:
-            prior = self.flow.prior(next_obs.shape[:-1], prior_key)
-            part = math.ceil(settings.matching_share * len(next_obs))
+        # policy, on a part of the batch: the mirror-descent step at s', fitted from the same noise
+        # in one step, and by flow matching on a part of that; the target critic follows
+        part = math.ceil(settings.policy_share * len(next_obs))
+        matched_part = math.ceil(settings.matching_share * part)
+        states, normal = next_obs[:part], normals[2, :part]
 
+        def policy_step(learner: Learner) -> tuple[Learner, Metrics]:
             def loss_of(actor: Params) -> tuple[jax.Array, jax.Array]:
-                action = self.flow.push(actor, next_obs, prior, 1)
-                goal, move = self._improved(learner.critic, next_obs, action, std)
+                action = self.flow.push(actor, states, normal, 1)
+                goal, move = self._improved(learner.critic, states, action, std)
                 fitted = jnp.mean(jnp.sum(jnp.square(action - goal), -1))
                 matched = self.flow.loss(
-                    actor, next_obs[:part], goal[:part], jnp.ones(part), loss_key
+                    actor,
+                    states[:matched_part],
+                    goal[:matched_part],
+                    jnp.ones(matched_part),
+                    loss_key,
                 )
                 return fitted + settings.matching * matched, move
 
@@ -115,13 +121,15 @@ class FpmdPlus(FlowAlgorithm):
         return goal, jnp.mean(jnp.linalg.norm(goal - action, axis=-1))
 
     def _noisy(
-        self, learner: Learner, features: jax.Array, key: jax.Array, std: jax.Array
+        self, learner: Learner, features: jax.Array, normals: jax.Array, std: jax.Array
     ) -> jax.Array:
-        """One action of the policy with noise, for each of features (batch, ...); std: () or
-        (batch, 1)."""
-        sample_key, noise_key = jax.random.split(key)
-        action = self.flow.sample(learner.actor, features, sample_key, self.settings.flow_steps)
-        return jnp.clip(action + std * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
+        """One action of the policy with noise, for each of features (batch, ...).
+
+        normals: (2, batch, action_size), what the sample starts from and its noise; std: () or
+        (batch, 1).
+        """
+        action = self.flow.push(learner.actor, features, normals[0], self.settings.flow_steps)
+        return jnp.clip(action + std * normals[1], -1.0, 1.0)
 
     def policy(self, learner: Learner) -> Policy:
         return Policy(learner.encoder, learner.average, learner.critic)
@@ -129,4 +137,5 @@ class FpmdPlus(FlowAlgorithm):
     def explore(self, learner: Learner, obs: jax.Array, key: jax.Array) -> jax.Array:
         features = self.networks.encoder.features(learner.encoder, obs)
         stds = noise.stds(learner.noise, self.settings.noise, len(features))
-        return self._noisy(learner, features, key, stds)
+        normals = self.flow.normal((2, len(features)), key)
+        return self._noisy(learner, features, normals, stds)

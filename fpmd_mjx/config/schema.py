@@ -171,14 +171,15 @@ class ActorConfig:
 
 @dataclass
 class CriticConfig:
-    """Twin critics: scalar with squared error, or HL-Gauss categorical over [v_min, v_max]."""
+    """Critics: scalar with squared error, or HL-Gauss categorical over [v_min, v_max]."""
 
     kind: str = choice("scalar", "scalar", "hl_gauss")
     hidden: list[int] = widths(256, 256, 256)
     activation: str = choice("mish", "mish", "relu", "silu", "gelu")
     layer_norm: bool = flag(False)
     lr: float = real(3e-4, above=0)
-    twin: str = choice("min", "min", "mean")  # what the twins' Q is in targets and improvement
+    # Q of twins in targets and improvement; none: one critic
+    twin: str = choice("min", "min", "mean", "none")
     tau: float = real(0.005, above=0, most=1)  # share of the critic in each target update
     bins: int = count(101, least=2, only="critic.kind=hl_gauss")
     v_min: float = real(0.0, only="critic.kind=hl_gauss")
@@ -234,7 +235,8 @@ class FpmdPlusConfig(FlowConfig):
     radius: float = real(0.5, above=0)  # KL divergence of a mirror-descent step from the policy
     matching: float = real(0.1, above=0)  # weight of the flow-matching loss
     average_rate: float = real(0.001, above=0, most=1)  # of the average that is deployed; 1: none
-    matching_share: float = real(0.25, above=0, most=1)  # share of the batch in that loss
+    policy_share: float = real(0.5, above=0, most=1)  # share of the batch in the policy's step
+    matching_share: float = real(0.5, above=0, most=1)  # share of these states in flow matching
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Twin critics, computed together: scalar with squared error, or HL-Gauss categorical.
+"""Twin critics, computed together, or a single one: scalar with squared error, or HL-Gauss
+categorical.
 
-Every function takes the parameters first and returns the twins on a leading axis of two.
+Every function takes the parameters first and returns the critics on a leading axis of two or one.
 HL-Gauss: Farebrother et al., arXiv 2403.03950. Clipped double Q: Fujimoto et al., arXiv 1802.09477.
 """
 
@@ -14,37 +15,39 @@ import jax
 import jax.numpy as jnp
 
 from fpmd_mjx.config.schema import CriticConfig
-from fpmd_mjx.nn.networks import ensemble
+from fpmd_mjx.nn.networks import MLP, ensemble
 
 Params = Any
 
 
 class Critic(Protocol):
-    """Twin action values."""
+    """Action values of twins, or of one critic: `critics` is 2 or 1 below."""
 
     def init(self, key: jax.Array) -> Params: ...
 
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Q of both twins: (..., obs_size), (..., action_size), whose leading axes broadcast ->
-        (2, ...)."""
+        """Q of every critic: (..., obs_size), (..., action_size), whose leading axes broadcast ->
+        (critics, ...)."""
         ...
 
     def value(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """Q as `CriticConfig.twin` makes it of the twins: (...,)."""
+        """Q as `CriticConfig.twin` makes it of the critics: (...,)."""
         ...
 
     def loss(
         self, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Scalar loss, the sum over the twins of the mean over mask = 1; and Q (2, batch)."""
+        """Scalar loss, the sum over the critics of the mean over mask = 1; and Q
+        (critics, batch)."""
         ...
 
 
 TWINS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "min": lambda values: jnp.min(values, 0),
     "mean": lambda values: jnp.mean(values, 0),
+    "none": lambda values: values[0],
 }
-"""How the twins, (2, ...), become one Q, (...,)."""
+"""How the values of the critics, (critics, ...), become one Q, (...,)."""
 
 
 def td_target(reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:
@@ -57,19 +60,28 @@ def _masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class _Twins(ABC):
+class _Critics(ABC):
+    """net: an ensemble of two, or with `twin` none a single network. An ensemble of one would have
+    axes of length one, with which XLA sums slowly on CPUs."""
+
     net: nn.Module
     obs_size: int
     action_size: int
     twin: str
 
     def init(self, key: jax.Array) -> Params:
-        sizes = self.obs_size, self.action_size
-        return self.net.init(key, *(jnp.zeros((2, 1, size)) for size in sizes))
+        return self.net.init(
+            key, *self._inputs(jnp.zeros((1, self.obs_size)), jnp.zeros((1, self.action_size)))
+        )
+
+    def _inputs(self, *inputs: jax.Array) -> list[jax.Array]:
+        if self.twin == "none":
+            return list(inputs)
+        return [jnp.broadcast_to(x, (2, *x.shape)) for x in inputs]
 
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        twice = [jnp.broadcast_to(x, (2, *x.shape)) for x in (obs, action)]
-        return cast(jax.Array, self.net.apply(params, *twice))
+        out = cast(jax.Array, self.net.apply(params, *self._inputs(obs, action)))
+        return out[None] if self.twin == "none" else out
 
     @abstractmethod
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array: ...
@@ -79,7 +91,7 @@ class _Twins(ABC):
 
 
 @dataclass(frozen=True)
-class ScalarCritic(_Twins):
+class ScalarCritic(_Critics):
     """Squared TD error, as released."""
 
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
@@ -93,7 +105,7 @@ class ScalarCritic(_Twins):
 
 
 @dataclass(frozen=True)
-class HLGaussCritic(_Twins):
+class HLGaussCritic(_Critics):
     """Cross-entropy to a Gaussian histogram of the TD target; Q is the mean of the histogram.
 
     The support is [v_min, v_max] in `bins` equal bins, sigma the std of the target's Gaussian.
@@ -144,15 +156,15 @@ def make_critic(
     config: CriticConfig, obs_size: int, action_size: int, dtype: Any, trunk: int = 0
 ) -> Critic:
     """The critic that `config.kind` names; trunk: see `MLP`."""
-    net = ensemble(
-        2,
-        hidden=tuple(config.hidden),
-        out=config.bins if config.kind == "hl_gauss" else 1,
-        activation=config.activation,
-        layer_norm=config.layer_norm,
-        dtype=dtype,
-        trunk=trunk,
-    )
+    one: dict[str, Any] = {
+        "hidden": tuple(config.hidden),
+        "out": config.bins if config.kind == "hl_gauss" else 1,
+        "activation": config.activation,
+        "layer_norm": config.layer_norm,
+        "dtype": dtype,
+        "trunk": trunk,
+    }
+    net = MLP(**one) if config.twin == "none" else ensemble(2, **one)
     if config.kind == "scalar":
         return ScalarCritic(net, obs_size, action_size, config.twin)
     width = (config.v_max - config.v_min) / config.bins

@@ -34,9 +34,11 @@ def plan(program: Program) -> dict[str, int]:
     spec = program.vector.env.spec
     learn = config.learn
     rows = config.seeds * learn.batch * learn.updates
-    widest = sum(config.actor.hidden) + 2 * sum(config.critic.hidden)
+    of_critic = sum(config.critic.hidden)
     if config.critic.kind == "hl_gauss":
-        widest += 2 * config.critic.bins
+        of_critic += config.critic.bins
+    critics = 1 if config.critic.twin == "none" else 2
+    widest = sum(config.actor.hidden) + critics * of_critic
     acting = config.seeds * program.algorithm.candidates * max(learn.batch, config.num_envs)
     encoder = program.algorithm.networks.encoder
     seen = config.pixels.trunk if spec.images else spec.obs_size

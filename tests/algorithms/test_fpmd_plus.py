@@ -147,6 +147,25 @@ def test_the_policy_finds_the_best_action_of_every_state(name: str) -> None:
     np.testing.assert_allclose(sampled, np.tile(TOP, (50, 1)), atol=0.2)
 
 
+def test_the_policy_learns_from_its_share_of_the_batch() -> None:
+    """Its first states alone, and of these it matches a share."""
+    algorithm = make(best, "algorithm.policy_share=0.5", "algorithm.policy_delay=1")
+    learner, zeros = algorithm.init(jax.random.key(0)), jnp.zeros(6)
+    states = jnp.tile(jnp.eye(OBS), (2, 1))
+
+    @jit
+    def actor_after(next_obs: jax.Array) -> Any:
+        batch = Batch(states, jnp.zeros((6, ACTION)), zeros, zeros, next_obs, zeros + 1)
+        return algorithm.update(learner, batch, jax.random.key(1), Counter.zero())[0].actor
+
+    def change(changed: jax.Array) -> float:
+        pairs = zip(*map(jax.tree.leaves, (actor_after(states), actor_after(changed))), strict=True)
+        return max(float(jnp.max(jnp.abs(a - b))) for a, b in pairs)
+
+    assert change(states.at[3:].add(1.0)) == 0.0
+    assert change(states.at[2].add(1.0)) > 0.0
+
+
 def test_the_average_is_that_of_all_actors() -> None:
     algorithm = make(best, "algorithm.average_rate=0.25", "algorithm.policy_delay=2")
     obs = jnp.eye(OBS)

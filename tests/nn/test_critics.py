@@ -77,6 +77,27 @@ def test_twins_differ_and_are_made_one(kind: str, twin: str, one: Any) -> None:
     np.testing.assert_allclose(found, one(q, 0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_critic_is_one_of_the_twins(kind: str, layer_norm: bool) -> None:
+    twins, single = (make(kind, twin=twin, layer_norm=layer_norm) for twin in ("min", "none"))
+    both = jit(twins.init)(jax.random.key(0))
+    params = jax.tree.map(lambda x: x[0], both)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
+        jnp.shape, jit(single.init)(jax.random.key(0))
+    )
+    obs, action, target, mask = drawn(3)
+    loss, q = jit(single.loss)(params, obs, action, target, mask)
+    assert q.shape == (1, 16)
+    np.testing.assert_allclose(q, jit(single.values)(params, obs, action), rtol=1e-5)
+    np.testing.assert_allclose(q[0], jit(single.value)(params, obs, action), rtol=1e-5)
+    np.testing.assert_allclose(q[0], jit(twins.values)(both, obs, action)[0], rtol=1e-5)
+    same = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), both)
+    assert float(jit(twins.loss)(same, obs, action, target, mask)[0]) == pytest.approx(
+        2 * float(loss), rel=1e-5
+    )
+
+
 def test_td_target_is_the_discounted_value_without_a_gradient() -> None:
     reward, discount, q = jnp.asarray([1.0, -2.0]), jnp.asarray([0.9, 0.0]), jnp.asarray([5.0, 7.0])
     np.testing.assert_allclose(critics.td_target(reward, discount, q), [5.5, -2.0])
