@@ -107,6 +107,44 @@ def test_a_single_critic_is_one_of_the_twins(kind: str, layer_norm: bool) -> Non
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("twin", ["mean", "none"])
+def test_with_batch_norm_both_ends_of_a_transition_are_one_batch(kind: str, twin: str) -> None:
+    critic = make(kind, twin=twin, batch_norm=True)
+    params = jit(critic.init)(jax.random.key(0))
+    assert critic.target(params) is None
+    obs, action, _, _ = drawn(0)
+    next_obs, next_action, _, _ = drawn(1)
+    outputs, next_q, moved = jit(critic.pair)(params, None, obs, action, next_obs, next_action)
+    # the other way round, the two change places and the statistics stay
+    other, q, same = jit(critic.pair)(params, None, next_obs, next_action, obs, action)
+    np.testing.assert_allclose(critic._q(outputs).mean(0), q, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(critic._q(other).mean(0), next_q, rtol=1e-4, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(same), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, moved["params"], params["params"]))
+    both = np.concatenate([obs, next_obs])
+    mean = np.broadcast_to(0.01 * both.mean(0), moved["batch_stats"]["input_norm_0"]["mean"].shape)
+    np.testing.assert_allclose(moved["batch_stats"]["input_norm_0"]["mean"], mean, atol=1e-6)
+
+
+def test_without_batch_norm_the_target_critic_values_the_next_state() -> None:
+    critic = make("scalar", twin="min")
+    params, target = (jit(critic.init)(jax.random.key(i)) for i in range(2))
+    obs, action, _, _ = drawn(0)
+    next_obs, next_action, _, _ = drawn(1)
+    outputs, next_q, same = jit(critic.pair)(params, target, obs, action, next_obs, next_action)
+    values = jit(critic.values)
+    np.testing.assert_allclose(critic._q(outputs), values(params, obs, action), rtol=1e-5)
+    np.testing.assert_allclose(next_q, values(target, next_obs, next_action).min(0), rtol=1e-5)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, same, params))
+    copied = critic.target(params)
+    assert all(
+        a is not b and np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(copied), jax.tree.leaves(params), strict=True)
+    )
+
+
 def test_td_target_is_the_discounted_value_without_a_gradient() -> None:
     reward, discount, q = jnp.asarray([1.0, -2.0]), jnp.asarray([0.9, 0.0]), jnp.asarray([5.0, 7.0])
     np.testing.assert_allclose(critics.td_target(reward, discount, q), [5.5, -2.0])
