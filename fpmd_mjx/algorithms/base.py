@@ -21,7 +21,7 @@ from fpmd_mjx.config.schema import MODE, ActorConfig, Config, ConfigError
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.normalizer import Normalizer
 from fpmd_mjx.data.replay import Batch
-from fpmd_mjx.nn.critics import Critic, make_critic, td_target
+from fpmd_mjx.nn.critics import Critic, make_critic
 from fpmd_mjx.nn.encoders import Encoder, make_encoder
 
 Params = Any
@@ -191,12 +191,11 @@ def actor_schedule(config: ActorConfig) -> optax.Schedule:
 
 
 class CriticLearner(struct.PyTreeNode):
-    """The part of a Learner that the critic's step changes; its loss trains the encoder, too.
-    target_critic: None if the critic is its own target."""
+    """The part of a Learner that the critic's step changes; its loss trains the encoder, too."""
 
     encoder: Params
     critic: Params
-    target_critic: Params | None
+    target_critic: Params
     critic_opt: optax.OptState
 
 
@@ -209,34 +208,22 @@ def critic_step(
     learner: L,
     obs: jax.Array,
     batch: Batch,
-    next_obs: jax.Array,
-    next_action: jax.Array,
+    target: jax.Array,
 ) -> tuple[L, Metrics]:
-    """One gradient step of the critics and the encoder towards the TD target of (s', a').
+    """One gradient step of the critics and the encoder towards `target` (batch,).
 
-    obs: the observations of the batch, augmented; next_obs: the features of its next observations.
+    obs: the observations of the batch, augmented.
     """
 
-    def loss_of(params: Any) -> tuple[jax.Array, Any]:
+    def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
         encoder, critic = params
         features = networks.encoder.features(encoder, obs)
-        outputs, next_q, moved = networks.critic.pair(
-            critic, learner.target_critic, features, batch.action, next_obs, next_action
-        )
-        target = td_target(batch.reward, batch.discount, next_q)
-        loss, q = networks.critic.error(outputs, target, batch.mask)
-        return loss, (q, target, moved)
+        return networks.critic.loss(critic, features, batch.action, target, batch.mask)
 
     params = learner.encoder, learner.critic
-    (loss, (q, target, moved)), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+    (loss, q), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
     step, critic_opt = optimizer.update(gradient, learner.critic_opt, params)
     encoder, critic = optax.apply_updates(params, step)
-    if "batch_stats" in critic:  # no gradient moves them
-        critic["batch_stats"] = jax.tree.map(
-            lambda new, old: jnp.where(jnp.isfinite(new), new, old),
-            moved["batch_stats"],
-            learner.critic["batch_stats"],
-        )
     metrics = {
         "critic/loss": loss,
         "critic/q_mean": jnp.mean(q),
@@ -252,9 +239,7 @@ def critic_step(
 
 
 def target_step(learner: L, tau: float) -> L:
-    """Moves the target critic, if there is one, by a share `tau` towards the critic."""
-    if learner.target_critic is None:
-        return learner
+    """Moves the target critic by a share `tau` towards the critic."""
     target = optax.incremental_update(learner.critic, learner.target_critic, tau)
     return learner.replace(target_critic=target)
 

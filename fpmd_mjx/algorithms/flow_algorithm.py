@@ -80,7 +80,7 @@ class FlowAlgorithm:
         return {
             "encoder": encoder,
             "critic": critic,
-            "target_critic": self.networks.critic.target(critic),
+            "target_critic": jax.tree.map(jnp.copy, critic),  # donated state: no buffer twice
             "critic_opt": self.critic_adam.init((encoder, critic)),
             "actor": actor,
             "actor_opt": self.actor_adam.init(actor),

@@ -17,6 +17,7 @@ from fpmd_mjx.algorithms.weights import QStats
 from fpmd_mjx.config.schema import FpmdConfig
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.replay import Batch
+from fpmd_mjx.nn.critics import td_target
 
 
 class Learner(FlowLearner):
@@ -48,9 +49,9 @@ class Fpmd(FlowAlgorithm):
         next_action, next_q = self.best(self.policy(learner), next_obs, act_key, std)
 
         # critic: r + gamma min Q_target(s', a')
-        learner, metrics = critic_step(
-            self.networks, self.critic_adam, learner, obs, batch, next_obs, next_action
-        )
+        target_q = self.networks.critic.value(learner.target_critic, next_obs, next_action)
+        target = td_target(batch.reward, batch.discount, target_q)
+        learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 
         # weights of the target policy: pi_old(a'|s') exp(Q(s', a') / lambda)
         q_stats = learner.q_stats.update(next_q, settings.stats_rate)

@@ -30,6 +30,7 @@ from fpmd_mjx.algorithms.flow_algorithm import FlowAlgorithm, FlowLearner
 from fpmd_mjx.config.schema import FpmdPlusConfig
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.replay import Batch
+from fpmd_mjx.nn.critics import td_target
 
 
 class Learner(FlowLearner):
@@ -56,7 +57,7 @@ class FpmdPlus(FlowAlgorithm):
     def update(
         self, learner: Learner, batch: Batch, key: jax.Array, count: Counter
     ) -> tuple[Learner, Metrics]:
-        settings, encoder = self.settings, self.networks.encoder
+        settings, encoder, critic = self.settings, self.networks.encoder, self.networks.critic
         noise_key, loss_key, obs_key, next_key = jax.random.split(key, 4)
         obs = encoder.augment(batch.obs, obs_key)
         next_obs = encoder.augment(batch.next_obs, next_key)
@@ -66,9 +67,9 @@ class FpmdPlus(FlowAlgorithm):
 
         # critic: r + gamma Q_target(s', a'), a' one sample of the exploring policy
         next_action = self._noisy(learner, next_obs, normals[:2], std)
-        learner, metrics = critic_step(
-            self.networks, self.critic_adam, learner, obs, batch, next_obs, next_action
-        )
+        target_q = critic.value(learner.target_critic, next_obs, next_action)
+        target = td_target(batch.reward, batch.discount, target_q)
+        learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 
         # policy, on a part of the batch: the mirror-descent step at s', fitted from the same noise
         # in one step, and by flow matching on a part of that; the target critic follows

@@ -30,11 +30,10 @@ def refuse_useless(config: Config, keys: Iterable[str]) -> None:
         for depth in range(1, len(parts) + 1):
             only = _field(config, parts[:depth]).metadata["only"]
             chooser, _, choices = only.partition("=")
-            chosen = shown(value(config, chooser)) if only else ""
-            if only and chosen not in choices.split("|"):
+            if only and value(config, chooser) not in choices.split("|"):
                 raise ConfigError(
                     f"{key}={shown(value(config, key))} does nothing with "
-                    f"{chooser}={chosen}: leave it out, or choose "
+                    f"{chooser}={value(config, chooser)}: leave it out, or choose "
                     f"{' or '.join(f'{chooser}={choice}' for choice in choices.split('|'))}."
                 )
 
@@ -104,11 +103,6 @@ def _combinations(config: Config) -> Iterator[Rule]:
         config.critic.v_min < config.critic.v_max,
         "critic.v_min",
         f"it must lie below critic.v_max={config.critic.v_max}",
-    )
-    yield (
-        not (config.critic.layer_norm and config.critic.batch_norm),
-        "critic.layer_norm",
-        "the critic has batch norm; choose critic.layer_norm=false or critic.batch_norm=false",
     )
     yield (
         rows > learn.n_step + config.frames,

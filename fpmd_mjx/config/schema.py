@@ -177,12 +177,10 @@ class CriticConfig:
     hidden: list[int] = widths(256, 256, 256)
     activation: str = choice("mish", "mish", "relu", "silu", "gelu")
     layer_norm: bool = flag(False)
-    batch_norm: bool = flag(False)  # of (s, a) and (s', a') together, and no target critic
     lr: float = real(3e-4, above=0)
     # Q of twins in targets and improvement; none: one critic
     twin: str = choice("min", "min", "mean", "none")
-    # share of the critic in each update of the target critic
-    tau: float = real(0.005, above=0, most=1, only="critic.batch_norm=false")
+    tau: float = real(0.005, above=0, most=1)  # share of the critic in each target update
     bins: int = count(101, least=2, only="critic.kind=hl_gauss")
     v_min: float = real(0.0, only="critic.kind=hl_gauss")
     v_max: float = real(100.0, only="critic.kind=hl_gauss")

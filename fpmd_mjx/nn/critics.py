@@ -25,10 +25,6 @@ class Critic(Protocol):
 
     def init(self, key: jax.Array) -> Params: ...
 
-    def target(self, params: Params) -> Params | None:
-        """The first target critic, a copy of `params`; None if the critic is its own target."""
-        ...
-
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Q of every critic: (..., obs_size), (..., action_size), whose leading axes broadcast ->
         (critics, ...)."""
@@ -38,21 +34,8 @@ class Critic(Protocol):
         """Q as `CriticConfig.twin` makes it of the critics: (...,)."""
         ...
 
-    def pair(
-        self,
-        params: Params,
-        target: Params | None,
-        obs: jax.Array,
-        action: jax.Array,
-        next_obs: jax.Array,
-        next_action: jax.Array,
-    ) -> tuple[jax.Array, jax.Array, Params]:
-        """What the critics make of (s, a), for `error`; Q of (s', a') for the TD target, (batch,);
-        and `params` with moved statistics of batch norm."""
-        ...
-
-    def error(
-        self, outputs: jax.Array, target: jax.Array, mask: jax.Array
+    def loss(
+        self, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Scalar loss, the sum over the critics of the mean over mask = 1; and Q
         (critics, batch)."""
@@ -68,7 +51,7 @@ TWINS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def td_target(reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.Array:
-    """r + discount * Q(s', a'); no entropy term. discount is 0 after a termination."""
+    """r + discount * Q_target(s', a'); no entropy term. discount is 0 after a termination."""
     return jax.lax.stop_gradient(reward + discount * next_q)
 
 
@@ -79,10 +62,9 @@ def _masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 @dataclass(frozen=True)
 class _Critics(ABC):
     """net: an ensemble of two, or with `twin` none a single network. An ensemble of one would have
-    axes of length one, with which XLA sums slowly on CPUs; batch_norm: whether it has that."""
+    axes of length one, with which XLA sums slowly on CPUs."""
 
     net: nn.Module
-    batch_norm: bool
     obs_size: int
     action_size: int
     twin: str
@@ -97,58 +79,28 @@ class _Critics(ABC):
             return list(inputs)
         return [jnp.broadcast_to(x, (2, *x.shape)) for x in inputs]
 
-    def target(self, params: Params) -> Params | None:
-        # donated state: no buffer twice
-        return None if self.batch_norm else jax.tree.map(jnp.copy, params)
-
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return self._of_all(self.net.apply(params, *self._inputs(obs, action)))
-
-    def _of_all(self, out: Any) -> jax.Array:
-        return cast(jax.Array, out[None] if self.twin == "none" else out)
+        out = cast(jax.Array, self.net.apply(params, *self._inputs(obs, action)))
+        return out[None] if self.twin == "none" else out
 
     @abstractmethod
-    def _q(self, outputs: jax.Array) -> jax.Array: ...
-
-    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return self._q(self._outputs(params, obs, action))
+    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array: ...
 
     def value(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         return TWINS[self.twin](self.values(params, obs, action))
-
-    def pair(
-        self,
-        params: Params,
-        target: Params | None,
-        obs: jax.Array,
-        action: jax.Array,
-        next_obs: jax.Array,
-        next_action: jax.Array,
-    ) -> tuple[jax.Array, jax.Array, Params]:
-        if not self.batch_norm:
-            next_q = self.value(target, next_obs, next_action)
-            return self._outputs(params, obs, action), next_q, params
-        # One batch of both, so that Q(s', a') is normalised as Q(s, a) is. That also makes a target
-        # critic unnecessary (CrossQ, arXiv 1902.05605).
-        both = jnp.concatenate([obs, next_obs]), jnp.concatenate([action, next_action])
-        out, moved = self.net.clone(train=True).apply(
-            params, *self._inputs(*both), mutable=["batch_stats"]
-        )
-        outputs, next_outputs = jnp.split(self._of_all(out), 2, axis=1)
-        return outputs, TWINS[self.twin](self._q(next_outputs)), {**params, **moved}
 
 
 @dataclass(frozen=True)
 class ScalarCritic(_Critics):
     """Squared TD error, as released."""
 
-    def _q(self, outputs: jax.Array) -> jax.Array:
-        return outputs[..., 0]
+    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return self._outputs(params, obs, action)[..., 0]
 
-    def error(
-        self, outputs: jax.Array, target: jax.Array, mask: jax.Array
+    def loss(
+        self, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        q = self._q(outputs)
+        q = self.values(params, obs, action)
         return jnp.sum(_masked_mean(jnp.square(q - target), mask)), q
 
 
@@ -175,25 +127,29 @@ class HLGaussCritic(_Critics):
         )
         return params
 
+    def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        return self._mean(self._outputs(params, obs, action))
+
     def histogram(self, target: jax.Array) -> jax.Array:
         """Share of N(target, sigma^2), truncated to the support, in each bin: (..., bins)."""
         target = jnp.clip(target, self.v_min, self.v_max)[..., None]
         cdf = jax.scipy.stats.norm.cdf(self._edges, target, self.sigma)
         return jnp.diff(cdf, axis=-1) / (cdf[..., -1:] - cdf[..., :1])
 
-    def error(
-        self, outputs: jax.Array, target: jax.Array, mask: jax.Array
+    def loss(
+        self, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        error = -jnp.sum(self.histogram(target) * jax.nn.log_softmax(outputs), -1)
-        return jnp.sum(_masked_mean(error, mask)), self._q(outputs)
+        logits = self._outputs(params, obs, action)
+        error = -jnp.sum(self.histogram(target) * jax.nn.log_softmax(logits), -1)
+        return jnp.sum(_masked_mean(error, mask)), self._mean(logits)
 
     @property
     def _edges(self) -> jax.Array:
         return jnp.linspace(self.v_min, self.v_max, self.bins + 1, dtype=jnp.float32)
 
-    def _q(self, outputs: jax.Array) -> jax.Array:
+    def _mean(self, logits: jax.Array) -> jax.Array:
         centers = 0.5 * (self._edges[1:] + self._edges[:-1])
-        return jnp.sum(jax.nn.softmax(outputs) * centers, -1)
+        return jnp.sum(jax.nn.softmax(logits) * centers, -1)
 
 
 def make_critic(
@@ -207,11 +163,18 @@ def make_critic(
         "layer_norm": config.layer_norm,
         "dtype": dtype,
         "trunk": trunk,
-        "batch_norm": config.batch_norm,
     }
     net = MLP(**one) if config.twin == "none" else ensemble(2, **one)
-    shape = net, config.batch_norm, obs_size, action_size, config.twin
     if config.kind == "scalar":
-        return ScalarCritic(*shape)
+        return ScalarCritic(net, obs_size, action_size, config.twin)
     width = (config.v_max - config.v_min) / config.bins
-    return HLGaussCritic(*shape, config.v_min, config.v_max, config.bins, config.sigma_bins * width)
+    return HLGaussCritic(
+        net,
+        obs_size,
+        action_size,
+        config.twin,
+        config.v_min,
+        config.v_max,
+        config.bins,
+        config.sigma_bins * width,
+    )

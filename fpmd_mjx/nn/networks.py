@@ -18,10 +18,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-BATCH_NORM_MOMENTUM = 0.99
-"""Share of the running statistics that stays in an update."""
-
-
 class JointDense(nn.Module):
     """`nn.Dense` of the concatenation of `parts`, (..., features_i) each; leading axes broadcast.
 
@@ -59,11 +55,8 @@ class MLP(nn.Module):
 
     Its input is the concatenation of `parts`; leading axes broadcast. Parameters are float32;
     matrix products run in `dtype`; the output is float32. `layer_norm` normalises each hidden layer
-    before its activation, `batch_norm` the inputs and each hidden layer after it, as in CrossQ
-    (arXiv 1902.05605): by the statistics of all rows if `train`, which move the running ones in the
-    collection batch_stats, and otherwise by the running ones. `trunk` is the width to which a
-    linear layer, LayerNorm and tanh reduce the first part, as in DrQ-v2 (arXiv 2107.09645); 0
-    leaves that part as it is.
+    before its activation. `trunk` is the width to which a linear layer, LayerNorm and tanh reduce
+    the first part, as in DrQ-v2 (arXiv 2107.09645); 0 leaves that part as it is.
     """
 
     hidden: Sequence[int]
@@ -72,33 +65,18 @@ class MLP(nn.Module):
     layer_norm: bool = False
     dtype: Any = jnp.float32
     trunk: int = 0
-    batch_norm: bool = False
-    train: bool = False
 
     @nn.compact
     def __call__(self, *parts: jax.Array) -> jax.Array:
-        def batch_norm(x: jax.Array, name: str) -> jax.Array:
-            if not self.batch_norm:
-                return x
-            norm = nn.BatchNorm(
-                use_running_average=not self.train,
-                momentum=BATCH_NORM_MOMENTUM,
-                epsilon=1e-3,
-                dtype=self.dtype,
-                name=name,
-            )
-            return cast(jax.Array, norm(x))
-
         if self.trunk:
             first = nn.Dense(self.trunk, dtype=self.dtype, name="trunk")(parts[0])
             first = nn.tanh(nn.LayerNorm(dtype=self.dtype, name="trunk_norm")(first))
             parts = (first, *parts[1:])
-        parts = tuple(batch_norm(part, f"input_norm_{i}") for i, part in enumerate(parts))
         x = JointDense(self.hidden[0], self.dtype, name="Dense_0")(*parts)
         for i in range(len(self.hidden)):
             if self.layer_norm:
                 x = nn.LayerNorm(dtype=self.dtype)(x)
-            x = batch_norm(ACTIVATIONS[self.activation](x), f"norm_{i}")
+            x = ACTIVATIONS[self.activation](x)
             width = (*self.hidden, self.out)[i + 1]
             x = nn.Dense(width, dtype=self.dtype, name=f"Dense_{i + 1}")(x)
         return x.astype(jnp.float32)
@@ -113,7 +91,7 @@ def ensemble(size: int, **mlp: Any) -> nn.Module:
     """
     members = nn.vmap(
         MLP,
-        variable_axes={"params": 0, "batch_stats": 0},
+        variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=0,
         out_axes=0,

@@ -25,6 +25,7 @@ from fpmd_mjx.config.schema import AlgorithmConfig, Config, count, real
 from fpmd_mjx.data.counter import Counter
 from fpmd_mjx.data.replay import Batch
 from fpmd_mjx.nn import optim
+from fpmd_mjx.nn.critics import td_target
 from fpmd_mjx.nn.networks import MLP
 
 
@@ -74,7 +75,7 @@ class Td3:
         return Learner(
             encoder=encoder,
             critic=critic,
-            target_critic=self.networks.critic.target(critic),
+            target_critic=jax.tree.map(jnp.copy, critic),
             critic_opt=self.critic_adam.init((encoder, critic)),
             actor=actor,
             target_actor=jax.tree.map(jnp.copy, actor),
@@ -101,9 +102,9 @@ class Td3:
         noise = settings.target_noise_std * jax.random.normal(noise_key, action.shape)
         noise = jnp.clip(noise, -settings.target_noise_clip, settings.target_noise_clip)
         next_action = jnp.clip(action + noise, -1.0, 1.0)
-        learner, metrics = critic_step(
-            self.networks, self.critic_adam, learner, obs, batch, next_obs, next_action
-        )
+        next_q = self.networks.critic.value(learner.target_critic, next_obs, next_action)
+        target = td_target(batch.reward, batch.discount, next_q)
+        learner, metrics = critic_step(self.networks, self.critic_adam, learner, obs, batch, target)
 
         def policy_step(learner: Learner) -> tuple[Learner, Metrics]:
             features = jax.lax.stop_gradient(encoder.features(learner.encoder, obs))

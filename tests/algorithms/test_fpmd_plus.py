@@ -43,14 +43,8 @@ class Known:
     def value(self, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
         return self.value_of(obs, action)
 
-    def target(self, params: Any) -> None:
-        return None
-
-    def pair(self, params: Any, target: Any, obs: Any, action: Any, *then: Any) -> Any:
-        return self.values(params, obs, action), self.value(params, *then), params
-
-    def error(self, outputs: jax.Array, target: Any, mask: Any) -> Any:
-        return jnp.zeros(()), outputs
+    def loss(self, params: Any, obs: Any, action: Any, target: Any, mask: Any) -> Any:
+        return jnp.sum(params["none"]), self.values(params, obs, action)
 
 
 def make(value: Any, *overrides: str) -> FpmdPlus:

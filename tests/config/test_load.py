@@ -230,14 +230,6 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["critic.bins=11"],
         ["critic.bins=11", "does nothing with critic.kind=scalar", "critic.kind=hl_gauss"],
     ),
-    "rate of a target critic that there is not": (
-        ["critic.batch_norm=true", "critic.layer_norm=false", "critic.tau=0.1"],
-        ["critic.tau=0.1", "does nothing with critic.batch_norm=true", "critic.batch_norm=false"],
-    ),
-    "two norms": (
-        ["critic.batch_norm=true", "critic.layer_norm=true"],
-        ["critic.layer_norm=true", "critic.layer_norm=false or critic.batch_norm=false"],
-    ),
     "setting of other weights": (
         ["algorithm.weights=submission", "algorithm.temperature=2"],
         [

@@ -29,7 +29,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
         "critic.bins=11",
     ),
     "fpmd_m_plus": ("algorithm=fpmd_m_plus", "critic.kind=scalar"),
-    "fpmd_r_plus": ("algorithm=fpmd_r_plus", "critic.kind=scalar", "critic.batch_norm=true"),
+    "fpmd_r_plus": ("algorithm=fpmd_r_plus", "critic.kind=scalar"),
     "pixels": ("algorithm=fpmd_m", "task.obs=pixels", "pixels.size=20", "pixels.frames=2",
                "pixels.channels=4", "pixels.trunk=8", "pixels.shift=1"),
 }  # fmt: skip

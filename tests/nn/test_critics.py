@@ -48,15 +48,6 @@ def test_values_start_near_zero(kind: str, layer_norm: bool) -> None:
     assert abs(float(jnp.mean(values))) < 1.0  # of a support from 0 to 20
 
 
-def loss_of(critic: Any) -> Any:
-    """(params, obs, action, target, mask) -> loss, Q."""
-
-    def loss(params: Any, obs: Any, action: Any, target: Any, mask: Any) -> Any:
-        return critic.error(critic._outputs(params, obs, action), target, mask)
-
-    return loss
-
-
 def drawn(seed: int, batch: int = 16) -> list[jax.Array]:
     """obs, action, target, mask."""
     rng = np.random.default_rng(seed)
@@ -96,52 +87,14 @@ def test_a_single_critic_is_one_of_the_twins(kind: str, layer_norm: bool) -> Non
         jnp.shape, jit(single.init)(jax.random.key(0))
     )
     obs, action, target, mask = drawn(3)
-    loss, q = jit(loss_of(single))(params, obs, action, target, mask)
+    loss, q = jit(single.loss)(params, obs, action, target, mask)
     assert q.shape == (1, 16)
     np.testing.assert_allclose(q, jit(single.values)(params, obs, action), rtol=1e-5)
     np.testing.assert_allclose(q[0], jit(single.value)(params, obs, action), rtol=1e-5)
     np.testing.assert_allclose(q[0], jit(twins.values)(both, obs, action)[0], rtol=1e-5)
     same = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), both)
-    assert float(jit(loss_of(twins))(same, obs, action, target, mask)[0]) == pytest.approx(
+    assert float(jit(twins.loss)(same, obs, action, target, mask)[0]) == pytest.approx(
         2 * float(loss), rel=1e-5
-    )
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("twin", ["mean", "none"])
-def test_with_batch_norm_both_ends_of_a_transition_are_one_batch(kind: str, twin: str) -> None:
-    critic = make(kind, twin=twin, batch_norm=True)
-    params = jit(critic.init)(jax.random.key(0))
-    assert critic.target(params) is None
-    obs, action, _, _ = drawn(0)
-    next_obs, next_action, _, _ = drawn(1)
-    outputs, next_q, moved = jit(critic.pair)(params, None, obs, action, next_obs, next_action)
-    # the other way round, the two change places and the statistics stay
-    other, q, same = jit(critic.pair)(params, None, next_obs, next_action, obs, action)
-    np.testing.assert_allclose(critic._q(outputs).mean(0), q, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(critic._q(other).mean(0), next_q, rtol=1e-4, atol=1e-5)
-    for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(same), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, moved["params"], params["params"]))
-    both = np.concatenate([obs, next_obs])
-    mean = np.broadcast_to(0.01 * both.mean(0), moved["batch_stats"]["input_norm_0"]["mean"].shape)
-    np.testing.assert_allclose(moved["batch_stats"]["input_norm_0"]["mean"], mean, atol=1e-6)
-
-
-def test_without_batch_norm_the_target_critic_values_the_next_state() -> None:
-    critic = make("scalar", twin="min")
-    params, target = (jit(critic.init)(jax.random.key(i)) for i in range(2))
-    obs, action, _, _ = drawn(0)
-    next_obs, next_action, _, _ = drawn(1)
-    outputs, next_q, same = jit(critic.pair)(params, target, obs, action, next_obs, next_action)
-    values = jit(critic.values)
-    np.testing.assert_allclose(critic._q(outputs), values(params, obs, action), rtol=1e-5)
-    np.testing.assert_allclose(next_q, values(target, next_obs, next_action).min(0), rtol=1e-5)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, same, params))
-    copied = critic.target(params)
-    assert all(
-        a is not b and np.array_equal(a, b)
-        for a, b in zip(jax.tree.leaves(copied), jax.tree.leaves(params), strict=True)
     )
 
 
@@ -159,7 +112,7 @@ def test_scalar_loss_equals_numpy() -> None:
     critic = make("scalar")
     params = jit(critic.init)(jax.random.key(0))
     obs, action, target, mask = drawn(1)
-    loss, q = jit(loss_of(critic))(params, obs, action, target, mask)
+    loss, q = jit(critic.loss)(params, obs, action, target, mask)
     wanted = sum(
         np.mean([(q[twin, i] - target[i]) ** 2 for i in range(16) if mask[i]]) for twin in range(2)
     )
@@ -184,7 +137,7 @@ def test_hl_gauss_loss_equals_scipy() -> None:
     log_p = scipy.special.log_softmax(np.array(logits, np.float64), -1)
     cross_entropy = -np.sum(histograms(np.array(target), critic) * log_p, -1)
     wanted = cross_entropy[:, np.array(mask) > 0].mean(1).sum()
-    loss, q = jit(loss_of(critic))(params, obs, action, target, mask)
+    loss, q = jit(critic.loss)(params, obs, action, target, mask)
     assert float(loss) == pytest.approx(wanted, rel=1e-5)
     centers = np.linspace(0, 20, 42)[:-1] + 10 / 41
     np.testing.assert_allclose(q, np.exp(log_p) @ centers, rtol=1e-5)
@@ -196,7 +149,7 @@ def test_masked_rows_have_no_say(kind: str) -> None:
     critic = make(kind)
     params = jit(critic.init)(jax.random.key(0))
     obs, action, target, mask = drawn(3)
-    loss = jit(jax.value_and_grad(lambda *args: loss_of(critic)(*args)[0]))
+    loss = jit(jax.value_and_grad(lambda *args: critic.loss(*args)[0]))
     value, gradient = loss(params, obs, action, target, mask)
     lie = jnp.where(mask > 0, target, 1e4)
     for a, b in zip(
@@ -283,7 +236,7 @@ def solver(kind: str, rows: int) -> Any:
             params, target, state = carry
             next_q = critic.value(target, next_obs, action)
             y = critics.td_target(reward, discount, next_q)
-            gradient = jax.grad(lambda p: loss_of(critic)(p, obs, action, y, mask)[0])(params)
+            gradient = jax.grad(lambda p: critic.loss(p, obs, action, y, mask)[0])(params)
             change, state = optimizer.update(gradient, state)
             params = optax.apply_updates(params, change)
             return (params, optax.incremental_update(params, target, 0.05), state), None

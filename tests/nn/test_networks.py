@@ -75,52 +75,6 @@ def test_an_mlp_is_its_layers_one_after_the_other(layer_norm: bool) -> None:
     np.testing.assert_allclose(mlp.apply(variables, x), y, atol=1e-5)
 
 
-def test_batch_norm_is_by_the_batch_in_training_and_by_running_statistics_otherwise() -> None:
-    mlp = MLP((6, 4), 2, "relu", batch_norm=True)
-    parts = 3.0 * normal(0, 64, 5) + 1.0, normal(1, 64, ACTION)
-    variables: Any = mlp.init(jax.random.key(2), *parts)
-    layers, stats = variables["params"], variables["batch_stats"]
-    names = {0: ["input_norm_0", "input_norm_1"], 1: ["norm_0"], 2: ["norm_1"]}
-
-    def wanted(normalise: Any) -> np.ndarray:
-        y, columns = np.concatenate(parts, -1), [5, ACTION]
-        for i in range(3):
-            ends = np.cumsum([0, *(columns if i == 0 else [y.shape[1]])])
-            y = np.concatenate(
-                [
-                    normalise(y[:, a:b], n)
-                    for a, b, n in zip(ends, ends[1:], names[i], strict=False)
-                ],
-                -1,
-            )
-            y = y @ layers[f"Dense_{i}"]["kernel"] + layers[f"Dense_{i}"]["bias"]
-            y = np.maximum(y, 0) if i < 2 else y
-        return y
-
-    moved: dict[str, Any] = {}
-
-    def by_batch(y: np.ndarray, name: str) -> np.ndarray:
-        mean, var = y.mean(0), y.var(0)
-        moved[name] = {
-            "mean": 0.99 * stats[name]["mean"] + 0.01 * mean,
-            "var": 0.99 * stats[name]["var"] + 0.01 * var,
-        }
-        return (y - mean) / np.sqrt(var + 1e-3)
-
-    out, found = mlp.clone(train=True).apply(variables, *parts, mutable=["batch_stats"])
-    np.testing.assert_allclose(out, wanted(by_batch), atol=1e-4)
-    for name, each in moved.items():
-        for key, value in each.items():
-            np.testing.assert_allclose(found["batch_stats"][name][key], value, atol=1e-5)
-
-    def by_running(y: np.ndarray, name: str) -> np.ndarray:
-        return (y - moved[name]["mean"]) / np.sqrt(moved[name]["var"] + 1e-3)
-
-    np.testing.assert_allclose(
-        mlp.apply({"params": layers, **found}, *parts), wanted(by_running), atol=1e-4
-    )
-
-
 def test_a_trunk_reduces_the_first_part_alone() -> None:
     mlp = MLP((6,), 2, "relu", trunk=4)
     features, action = normal(0, 8, 30), normal(1, 5, 8, ACTION)
