@@ -248,13 +248,21 @@ def run_page(page: Path) -> Counter[str]:
             counts["failed" if code else "ran"] += 1
             print(f"  {'FAILED' if code else f'{seconds:4.0f} s'}   {step}", flush=True)
             if code:
-                print(f"exit code {code} of {shlex.join(words)}\n{output[-3000:]}", flush=True)
+                ended = f"ended after {LIMIT} s" if code == -signal.SIGKILL else f"exit code {code}"
+                print(f"{ended}: {shlex.join(words)}\n{output[-3000:]}", flush=True)
     return counts
+
+
+def _page(path: str) -> Path:
+    page = Path(path).resolve()
+    if not page.is_relative_to(ROOT) or not page.is_file():
+        sys.exit(f"{path} is no page of this repository: give one such as docs/bench.md.")
+    return page
 
 
 def main(chosen: list[str]) -> int:
     start, counts = time.perf_counter(), Counter[str]()
-    for page in [Path(each).resolve() for each in chosen] or PAGES:
+    for page in [_page(each) for each in chosen] or PAGES:
         if any(steps(page.read_text())):
             print(name(page), flush=True)
             counts += run_page(page)
