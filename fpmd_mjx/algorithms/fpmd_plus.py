@@ -1,7 +1,7 @@
 """FPMD+ on one screen: mirror descent along the gradient of Q.
 
-The policy is that of FPMD, a MeanFlow or a rectified flow that acts in one step. Its improvement is
-another. FPMD draws candidates from the old policy and weights them with exp(Q / lambda).
+The policy is that of FPMD, a MeanFlow or a rectified flow that acts in one step. The improvement of
+the policy differs. FPMD draws candidates from the old policy and weights them with exp(Q / lambda).
 The old policy here is N(a, sigma^2 I) around each of its samples a, sigma the exploration noise,
 and Q is linear over so short a distance. Then the new policy, pi_old exp(Q / lambda) normalised, is
 that Gaussian again, moved by sigma^2 / lambda times the gradient of Q at a. lambda is not a setting

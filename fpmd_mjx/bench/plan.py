@@ -244,7 +244,7 @@ def _against_peers(
     if not all(map(importlib.util.find_spec, peers.modules)):
         raise ConfigError(
             f"benchmark {name} needs {' and '.join(peers.modules)} for {peers.tasks}: "
-            f"run `pip install 'fpmd-mjx[{peers.extra}]'`."
+            f"run `pip install 'fpmd-mjx[{peers.extra}]'` as docs/howto/compare-with-peers.md says."
         )
     chosen = {_key(override) for override in overrides}
     for key in map(_key, peers.fixed):

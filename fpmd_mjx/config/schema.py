@@ -187,6 +187,11 @@ class CriticConfig:
     # std of the HL-Gauss target in bin widths
     sigma_bins: float = real(0.75, above=0, only="critic.kind=hl_gauss")
 
+    @property
+    def critics(self) -> int:
+        """Their number."""
+        return 1 if self.twin == "none" else 2
+
 
 @dataclass
 class AlgorithmConfig:

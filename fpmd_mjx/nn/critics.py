@@ -61,10 +61,11 @@ def _masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class _Critics(ABC):
-    """net: an ensemble of two, or with `twin` none a single network. An ensemble of one would have
+    """critics: 2 or 1. net: an ensemble of two, or a single network. An ensemble of one would have
     axes of length one, with which XLA sums slowly on CPUs."""
 
     net: nn.Module
+    critics: int
     obs_size: int
     action_size: int
     twin: str
@@ -75,13 +76,13 @@ class _Critics(ABC):
         )
 
     def _inputs(self, *inputs: jax.Array) -> list[jax.Array]:
-        if self.twin == "none":
+        if self.critics == 1:
             return list(inputs)
-        return [jnp.broadcast_to(x, (2, *x.shape)) for x in inputs]
+        return [jnp.broadcast_to(x, (self.critics, *x.shape)) for x in inputs]
 
     def _outputs(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
         out = cast(jax.Array, self.net.apply(params, *self._inputs(obs, action)))
-        return out[None] if self.twin == "none" else out
+        return out[None] if self.critics == 1 else out
 
     @abstractmethod
     def values(self, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array: ...
@@ -164,12 +165,14 @@ def make_critic(
         "dtype": dtype,
         "trunk": trunk,
     }
-    net = MLP(**one) if config.twin == "none" else ensemble(2, **one)
+    critics = config.critics
+    net = MLP(**one) if critics == 1 else ensemble(critics, **one)
     if config.kind == "scalar":
-        return ScalarCritic(net, obs_size, action_size, config.twin)
+        return ScalarCritic(net, critics, obs_size, action_size, config.twin)
     width = (config.v_max - config.v_min) / config.bins
     return HLGaussCritic(
         net,
+        critics,
         obs_size,
         action_size,
         config.twin,

@@ -37,8 +37,7 @@ def plan(program: Program) -> dict[str, int]:
     of_critic = sum(config.critic.hidden)
     if config.critic.kind == "hl_gauss":
         of_critic += config.critic.bins
-    critics = 1 if config.critic.twin == "none" else 2
-    widest = sum(config.actor.hidden) + critics * of_critic
+    widest = sum(config.actor.hidden) + config.critic.critics * of_critic
     acting = config.seeds * program.algorithm.candidates * max(learn.batch, config.num_envs)
     encoder = program.algorithm.networks.encoder
     seen = config.pixels.trunk if spec.images else spec.obs_size

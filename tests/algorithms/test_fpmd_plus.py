@@ -148,7 +148,7 @@ def test_the_policy_finds_the_best_action_of_every_state(name: str) -> None:
 
 
 def test_the_policy_learns_from_its_share_of_the_batch() -> None:
-    """Its first states alone, and of these it matches a share."""
+    """From its first states alone."""
     algorithm = make(best, "algorithm.policy_share=0.5", "algorithm.policy_delay=1")
     learner, zeros = algorithm.init(jax.random.key(0)), jnp.zeros(6)
     states = jnp.tile(jnp.eye(OBS), (2, 1))

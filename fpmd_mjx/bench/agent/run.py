@@ -135,7 +135,7 @@ def _work(
             return
         try:
             _train(run, cores, program)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other runs go on
             failed.append(run.label)
             console.print(f"{run.label} failed: {error}", markup=False)
 
