@@ -120,7 +120,8 @@ run_tests() { # every check runs, whatever the ones before it found
   export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fpmd_mjx/xla}
   cd -- "$root"
   # Most of the time is XLA compiling, on one core each; a file's tests share what they compile.
-  (($#)) || set -- --numprocesses 2 --dist loadfile
+  # A process that crashed is not replaced: the new one would run the same test, and may wait for ever.
+  (($#)) || set -- --numprocesses 2 --dist loadfile --max-worker-restart 0
   local failed=()
   "$python" -m ruff check . || failed+=("ruff check (try: .venv/bin/ruff check --fix)")
   "$python" -m ruff format --check . || failed+=("ruff format (try: .venv/bin/ruff format)")
