@@ -164,7 +164,7 @@ class _GymEnv(_Original):
 
 class _DmControlEnv(_Original):
     def __init__(self, name: str, task: str) -> None:
-        suite = _suite()
+        suite = dm_control_suite()
         known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
         if task not in known:
             raise UnknownTaskError(name, _dmc_names())
@@ -279,8 +279,12 @@ class NoOpenGLError(RuntimeError):
 _INSTALL = "install a library of it, such as libegl1, or libosmesa6 with MUJOCO_GL=osmesa"
 
 
-def _suite() -> Any:
-    """dm_control's suite, which simulates its tasks with or without OpenGL."""
+def dm_control_suite() -> Any:
+    """dm_control's suite, which simulates its tasks with or without OpenGL.
+
+    Whoever imports dm_control by other ways first has its choice of a renderer, GLFW, which draws
+    nothing without a display.
+    """
     _why_no_opengl()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -320,7 +324,21 @@ def _why_no_opengl() -> str | None:
             if chosen is None
             else f"MUJOCO_GL={chosen} says so: unset it, or choose egl or osmesa"
         )
+    if reason is None and _render.BACKEND in constants.GLFW and not _glfw_starts():
+        # dm_control takes it nevertheless, and the second image would end the process.
+        reason = (
+            "its renderer, GLFW, finds no display: import envs before dm_control or set "
+            f"MUJOCO_GL=egl, and if there is no EGL, {_INSTALL}"
+        )
     return reason
+
+
+def _glfw_starts() -> bool:
+    import glfw
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(glfw.init())
 
 
 def _expect_opengl() -> None:
@@ -353,4 +371,4 @@ def _gym_names() -> list[str]:
 
 
 def _dmc_names() -> list[str]:
-    return [f"dmc/{domain}_{task}" for domain, task in _suite().ALL_TASKS]
+    return [f"dmc/{domain}_{task}" for domain, task in dm_control_suite().ALL_TASKS]

@@ -1,6 +1,7 @@
 """Imports point one way: no circle of modules, and none of folders beyond what design allows."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def imports(name: str, files: dict[str, Path]) -> Iterator[str]:
                     yield base
 
 
+RENDERING = re.compile(r"dm_control(\.(suite|mujoco|viewer|_render)\b.*)?")
+"""What of dm_control chooses a renderer for the whole process when it is imported."""
+
+
+def of_dm_control(text: str) -> set[str]:
+    """The modules of dm_control that a file imports anywhere in it, and that choose a renderer."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if RENDERING.fullmatch(name)}
+
+
 def graph(root: Path) -> dict[str, set[str]]:
     files = modules(root)
     return {name: set(imports(name, files)) for name in files}
@@ -114,6 +130,29 @@ def against_the_order(graph: dict[str, set[str]]) -> list[str]:
 
 def test_no_module_imports_itself_through_others() -> None:
     assert circle(graph(ROOT)) is None
+
+
+def test_one_file_chooses_dm_controls_renderer() -> None:
+    # Without a display, its own choice draws nothing, and ends the process at the second image.
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("fpmd_mjx", "envs", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if of_dm_control(path.read_text())
+    }
+    assert found == {"envs/originals.py"}
+
+
+@pytest.mark.parametrize(
+    ("line", "chooses"),
+    [
+        ("import dm_control.suite", True),
+        ("def f():\n    from dm_control.mujoco.wrapper import MjModel", True),
+        ("from dm_control.utils import rewards", False),
+    ],
+)
+def test_a_choice_of_the_renderer_is_found(line: str, chooses: bool) -> None:
+    assert bool(of_dm_control(line)) == chooses
 
 
 def test_imports_point_one_way() -> None:

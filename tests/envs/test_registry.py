@@ -12,6 +12,7 @@ import pytest
 import envs
 from envs import registry
 from envs.devtools import parity
+from envs.originals import dm_control_suite
 from envs.physics import limits
 from envs.physics.limits import backends
 from envs.registry import cannot
@@ -171,9 +172,7 @@ def test_every_built_in_task_has_measured_limits_and_no_limits_are_without_a_tas
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_task_of_the_originals_is_absent_without_a_reason() -> None:
-    from dm_control import suite
-
-    suites = {f"dmc/{domain}_{task}" for domain, task in suite.ALL_TASKS}
+    suites = {f"dmc/{domain}_{task}" for domain, task in dm_control_suite().ALL_TASKS}
     versions = {
         f"gym/{name}"
         for name, entry in gymnasium.registry.items()

@@ -11,6 +11,7 @@ import pytest
 from envs.devtools.parity.compare import compare_resets, smallest_p
 from envs.devtools.parity.port import BATCH
 from envs.devtools.parity.tolerances import RESET_LEVEL
+from envs.originals import dm_control_suite
 from envs.physics.models import without_deprecation_notices
 
 from .harness import Task, on_c
@@ -68,10 +69,8 @@ def test_first_observation(task_on_c: Task) -> None:
 
 
 def test_cheetah_settles_every_draw_as_the_original(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dm_control import suite
-
     with without_deprecation_notices():
-        original = suite.load("cheetah", "run")
+        original = dm_control_suite().load("cheetah", "run")
     env = on_c("dmc/cheetah_run").env
     model = original.physics.model
     limited = np.asarray(model.jnt_limited, bool)

@@ -24,10 +24,11 @@ _DECISIVE = ("python", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx")
 """Packages whose versions are part of a program, Python's up to the minor release."""
 
 _OF_NO_RESULT = (
-    r"fpmd_mjx/(bench/campaign/|cli\.py|evaluation/video\.py|report/|run/(display|render|suite)\.py)"
-    r"|envs/(devtools/|render/video\.py)|(fpmd_mjx/)?configs/(campaign|suite)/"
+    r"fpmd_mjx/(bench/(agent|campaign)/|cli\.py|evaluation/video\.py|report/)"
+    r"|fpmd_mjx/run/(display|render|suite)\.py"
+    r"|envs/(devtools/|render/video\.py)|(fpmd_mjx/)?configs/(campaign|suite|yardstick)/"
 )
-"""Files that do not affect the results of a campaign."""
+"""Files that do not affect the results of a campaign or of `bench agent`."""
 
 
 @dataclass

@@ -87,8 +87,14 @@ def test_a_program_is_its_code_settings_and_versions_wherever_it_lies(
         assert program_id() != name, path
         (copy / path).write_text(before)
     assert program_id() == name
-    indifferent = ("fpmd_mjx/bench/campaign/run.py", "fpmd_mjx/report/tables.py", "fpmd_mjx/cli.py")
-    for path in (*indifferent, "configs/campaign/gpu.yaml", "envs/devtools/parity/measured.json"):
+    indifferent = (
+        "fpmd_mjx/bench/agent/scores.py",
+        "fpmd_mjx/bench/campaign/run.py",
+        "fpmd_mjx/report/tables.py",
+        "fpmd_mjx/cli.py",
+    )
+    settings = ("configs/campaign/gpu.yaml", "configs/yardstick/tuning.yaml")
+    for path in (*indifferent, *settings, "envs/devtools/parity/measured.json"):
         whole = program_id(whole=True)
         (copy / path).write_text("")
         assert program_id() == name, path

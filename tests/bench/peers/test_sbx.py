@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from dm_control import suite
 
+from envs.originals import dm_control_suite
 from fpmd_mjx.bench.peers import sbx
 
 
@@ -112,7 +112,7 @@ def test_the_time_limit_of_dm_control_truncates() -> None:
 
 @pytest.mark.parametrize("task", ["cheetah_run", "finger_spin", "quadruped_walk"])
 def test_actions_have_the_bounds_of_dm_control(task: str) -> None:
-    spec = suite.load(*task.split("_")).action_spec()
+    spec = dm_control_suite().load(*task.split("_")).action_spec()
     space = sbx.make_env(f"dmc/{task}").action_space
     assert space.shape == spec.shape
     assert np.array_equal(space.low, spec.minimum.astype(np.float32))
