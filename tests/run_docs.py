@@ -71,7 +71,7 @@ YARDSTICK_TASKS = ("dmc/cartpole_swingup", "dmc/reacher_hard")
 OF_OTHERS = {"pip": "installs packages", "tensorboard": "serves until it is interrupted"}
 """Why programs that are not of this project are not run."""
 
-LIMIT = 900
+LIMIT = 1800
 """Seconds after which a command is ended."""
 
 STAND_INS = {
